@@ -1,0 +1,121 @@
+//! Settings of `evaluate`, with its gates.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Complaint, Device, known_name};
+use crate::metrics::METRIC_NAMES;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Named in the summary; `metrics.json` always holds all of them.
+    pub metrics: Vec<String>,
+    /// Metric → condition such as `">= 0.6"`. Checked on every run, so no part of the key.
+    pub gate: BTreeMap<String, Gate>,
+    pub per_device_eval_batch_size: usize,
+    pub bf16: bool,
+    pub device: Device,
+    pub torch_threads: Option<usize>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        EvaluateConfig {
+            metrics: vec!["accuracy".into(), "f1_macro".into()],
+            gate: BTreeMap::new(),
+            per_device_eval_batch_size: 32,
+            bf16: false,
+            device: Device::Auto,
+            torch_threads: None,
+        }
+    }
+}
+
+/// A condition on a metric, written as an operator and a number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Gate {
+    pub operator: GateOperator,
+    pub threshold: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateOperator {
+    AtLeast,
+    Above,
+    AtMost,
+    Below,
+}
+
+impl GateOperator {
+    /// Two-character signs first: `>` is a prefix of `>=`.
+    const SIGNS: [(&'static str, GateOperator); 4] =
+        [(">=", GateOperator::AtLeast), ("<=", GateOperator::AtMost), (">", GateOperator::Above), ("<", GateOperator::Below)];
+
+    pub fn sign(self) -> &'static str {
+        Self::SIGNS.iter().find(|(_, operator)| *operator == self).map_or("", |(sign, _)| sign)
+    }
+}
+
+impl Gate {
+    /// False for a value that is not a number: a gate fails closed.
+    pub fn holds(&self, value: f64) -> bool {
+        match self.operator {
+            GateOperator::AtLeast => value >= self.threshold,
+            GateOperator::Above => value > self.threshold,
+            GateOperator::AtMost => value <= self.threshold,
+            GateOperator::Below => value < self.threshold,
+        }
+    }
+}
+
+impl TryFrom<String> for Gate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let complaint = || "a gate is an operator and a number, such as \">= 0.6\"".to_owned();
+        let text = text.trim();
+        let (sign, operator) = GateOperator::SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign)).ok_or_else(complaint)?;
+        let threshold: f64 = text[sign.len()..].trim().parse().map_err(|_| complaint())?;
+        if threshold.is_finite() { Ok(Gate { operator, threshold }) } else { Err(complaint()) }
+    }
+}
+
+impl From<Gate> for String {
+    fn from(gate: Gate) -> String {
+        format!("{} {}", gate.operator.sign(), gate.threshold)
+    }
+}
+
+impl EvaluateConfig {
+    pub(super) fn check(&self) -> Result<(), Complaint> {
+        for name in &self.metrics {
+            known_name("metrics", name, METRIC_NAMES)?;
+        }
+        for name in self.gate.keys() {
+            known_name("gate", name, METRIC_NAMES)?;
+        }
+        if self.per_device_eval_batch_size == 0 {
+            return Err(Complaint::new("per_device_eval_batch_size", "a batch has at least one row"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_read_and_write_the_same() {
+        for (text, value, holds) in [(">= 0.6", 0.6, true), ("> 0.6", 0.6, false), ("<=0.5", 0.5, true), ("< 0.5", f64::NAN, false)] {
+            let gate = Gate::try_from(text.to_owned()).unwrap();
+            assert_eq!(gate.holds(value), holds, "{text}");
+            assert_eq!(Gate::try_from(String::from(gate)).unwrap(), gate);
+        }
+        assert!(Gate::try_from("0.6".to_owned()).is_err());
+        assert!(Gate::try_from(">= nan".to_owned()).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! Settings of `ingest`: which records, which columns, what is scrubbed, how rows are split.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Complaint, in_range, known_name};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngestConfig {
+    pub source: SourceConfig,
+    pub columns: ColumnsConfig,
+    pub scrub: ScrubConfig,
+    pub dedup: Dedup,
+    /// Absent: one split named `all`.
+    pub split: Option<SplitConfig>,
+    pub rejects: RejectsConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Files or glob patterns, relative to the pipeline's root.
+    pub paths: Vec<String>,
+    /// Absent: by the file's extension.
+    pub format: Option<SourceFormat>,
+    /// A WHATWG label (`utf-8`, `gb18030`, `windows-1252`, …) or `mac-roman`.
+    pub encoding: String,
+    /// CSV and TSV: one byte; absent: `,` for CSV and tab for TSV.
+    pub delimiter: Option<String>,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        SourceConfig { paths: Vec::new(), format: None, encoding: "utf-8".into(), delimiter: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceFormat {
+    Csv,
+    Tsv,
+    Jsonl,
+    Parquet,
+}
+
+impl SourceFormat {
+    /// By extension; what `pipe predict` and a source without `format:` go by.
+    pub fn of_path(path: &std::path::Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "csv" => Some(SourceFormat::Csv),
+            "tsv" => Some(SourceFormat::Tsv),
+            "jsonl" | "ndjson" => Some(SourceFormat::Jsonl),
+            "parquet" => Some(SourceFormat::Parquet),
+            _ => None,
+        }
+    }
+}
+
+/// Which column of the source plays which role. Columns not named here are dropped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ColumnsConfig {
+    pub text: String,
+    pub text_pair: Option<String>,
+    pub label: Option<String>,
+    pub id: Option<String>,
+}
+
+impl Default for ColumnsConfig {
+    fn default() -> Self {
+        ColumnsConfig { text: "text".into(), text_pair: None, label: None, id: None }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScrubConfig {
+    /// `standard`, `strict`, `minimal` or `none`.
+    pub policy: String,
+    /// Exactly these entity types instead of the policy's.
+    pub entities: Option<Vec<String>>,
+    /// Take the policy that a finished model was trained with.
+    pub model: Option<PathBuf>,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        ScrubConfig { policy: "standard".into(), entities: None, model: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dedup {
+    /// Rows of equal raw text: the first one stays.
+    #[default]
+    Exact,
+    None,
+}
+
+/// Shares of the splits. A row's place follows from a keyed hash of its text alone: new rows never move old ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitConfig {
+    pub train: f64,
+    #[serde(default)]
+    pub validation: f64,
+    #[serde(default)]
+    pub test: f64,
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+}
+
+fn default_seed() -> u64 {
+    42
+}
+
+impl SplitConfig {
+    /// Split names with their shares, in the order that thresholds are laid out; empty ones left out.
+    pub fn shares(&self) -> Vec<(&'static str, f64)> {
+        let all = [("train", self.train), ("validation", self.validation), ("test", self.test)];
+        all.into_iter().filter(|(_, share)| *share > 0.0).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RejectsConfig {
+    /// More rejected rows than this share fail the stage.
+    pub max_ratio: f64,
+    /// More rejected rows than this fail the stage.
+    pub max_count: Option<u64>,
+}
+
+impl Default for RejectsConfig {
+    fn default() -> Self {
+        RejectsConfig { max_ratio: 0.2, max_count: None }
+    }
+}
+
+/// The names `scrub.policy` knows.
+const POLICIES: [&str; 4] = ["standard", "strict", "minimal", "none"];
+/// The names `scrub.entities` knows.
+const ENTITIES: [&str; 6] = ["email", "phone", "url", "user_handle", "ip_address", "card_number"];
+
+impl IngestConfig {
+    pub(super) fn check(&self) -> Result<(), Complaint> {
+        if self.source.paths.is_empty() {
+            return Err(Complaint::missing("source", "{ paths: [\"data/*.csv\"] }"));
+        }
+        if let Some(delimiter) = &self.source.delimiter
+            && delimiter.len() != 1
+        {
+            return Err(Complaint::new("source.delimiter", "the delimiter must be one ASCII character"));
+        }
+        known_name("scrub.policy", &self.scrub.policy, &POLICIES)?;
+        for entity in self.scrub.entities.iter().flatten() {
+            known_name("scrub.entities", entity, &ENTITIES)?;
+        }
+        in_range("rejects.max_ratio", self.rejects.max_ratio, 0.0..=1.0)?;
+        let columns = &self.columns;
+        let mut roles = BTreeMap::new();
+        for (role, column) in
+            [("text", Some(&columns.text)), ("text_pair", columns.text_pair.as_ref()), ("label", columns.label.as_ref()), ("id", columns.id.as_ref())]
+        {
+            if let Some(column) = column
+                && let Some(other) = roles.insert(column, role)
+            {
+                return Err(Complaint::new(format!("columns.{role}"), format!("the column `{column}` is both `{other}` and `{role}`")));
+            }
+        }
+        if let Some(split) = &self.split {
+            for (name, share) in [("train", split.train), ("validation", split.validation), ("test", split.test)] {
+                in_range(&format!("split.{name}"), share, 0.0..=1.0)?;
+            }
+            let sum = split.train + split.validation + split.test;
+            if (sum - 1.0).abs() > 1e-6 {
+                return Err(Complaint::new("split", format!("the shares add up to {sum}, not to 1")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! The settings of every stage, typed: one file per stage kind.
+//!
+//! All of them live here so that a machine without libtorch or ONNX Runtime validates, plans, explains and keys
+//! the same file. A setting that equals its default stays out of the key, so adding one invalidates nothing.
+
+mod evaluate;
+mod export;
+mod ingest;
+mod predict;
+mod tokenize;
+mod train;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::file::{Node, Problem, from_node, suggestion};
+
+pub use evaluate::{EvaluateConfig, Gate, GateOperator};
+pub use export::{ExportConfig, ExportFormat, ParityConfig};
+pub use ingest::{ColumnsConfig, Dedup, IngestConfig, RejectsConfig, ScrubConfig, SourceConfig, SourceFormat, SplitConfig};
+pub use predict::PredictConfig;
+pub use tokenize::{Padding, TokenizeConfig, Truncation};
+pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
+
+/// The kinds of stage, as `uses:` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageKind {
+    Ingest,
+    Tokenize,
+    Train,
+    Evaluate,
+    Export,
+    Predict,
+}
+
+impl StageKind {
+    pub const ALL: [StageKind; 6] =
+        [StageKind::Ingest, StageKind::Tokenize, StageKind::Train, StageKind::Evaluate, StageKind::Export, StageKind::Predict];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            StageKind::Ingest => "ingest",
+            StageKind::Tokenize => "tokenize",
+            StageKind::Train => "train",
+            StageKind::Evaluate => "evaluate",
+            StageKind::Export => "export",
+            StageKind::Predict => "predict",
+        }
+    }
+
+    /// Part of every key. Bump when the same inputs and settings give other bytes than before.
+    pub fn version(self) -> u32 {
+        match self {
+            StageKind::Ingest => 1,
+            StageKind::Tokenize => 1,
+            StageKind::Train => 1,
+            StageKind::Evaluate => 1,
+            StageKind::Export => 1,
+            StageKind::Predict => 1,
+        }
+    }
+}
+
+/// The settings of one stage, by its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StageConfig {
+    Ingest(IngestConfig),
+    Tokenize(TokenizeConfig),
+    Train(Box<TrainConfig>),
+    Evaluate(EvaluateConfig),
+    Export(ExportConfig),
+    Predict(PredictConfig),
+}
+
+/// A local file or folder whose content is part of the key, while its path is not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asset {
+    /// The setting that names it, for messages and `explain`.
+    pub setting: &'static str,
+    pub path: PathBuf,
+    pub kind: AssetKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssetKind {
+    /// `config.json` and the weights of a model folder.
+    Model,
+    /// The tokenizer's files of a model folder.
+    Tokenizer,
+    /// A folder written by the export stage.
+    Export,
+    /// `pipe.json` of a model folder: labels, scrub policy, tokenization.
+    Provenance,
+}
+
+impl StageConfig {
+    /// Reads `with:` according to `uses:`.
+    pub fn read(kind: StageKind, node: &Node) -> Result<Self, Problem> {
+        let config = match kind {
+            StageKind::Ingest => StageConfig::Ingest(from_node(node)?),
+            StageKind::Tokenize => StageConfig::Tokenize(from_node(node)?),
+            StageKind::Train => StageConfig::Train(Box::new(from_node(node)?)),
+            StageKind::Evaluate => StageConfig::Evaluate(from_node(node)?),
+            StageKind::Export => StageConfig::Export(from_node(node)?),
+            StageKind::Predict => StageConfig::Predict(from_node(node)?),
+        };
+        config.check().map_err(|complaint| complaint.at(node))?;
+        Ok(config)
+    }
+
+    pub fn kind(&self) -> StageKind {
+        match self {
+            StageConfig::Ingest(_) => StageKind::Ingest,
+            StageConfig::Tokenize(_) => StageKind::Tokenize,
+            StageConfig::Train(_) => StageKind::Train,
+            StageConfig::Evaluate(_) => StageKind::Evaluate,
+            StageConfig::Export(_) => StageKind::Export,
+            StageConfig::Predict(_) => StageKind::Predict,
+        }
+    }
+
+    fn check(&self) -> Result<(), Complaint> {
+        match self {
+            StageConfig::Ingest(config) => config.check(),
+            StageConfig::Tokenize(config) => config.check(),
+            StageConfig::Train(config) => config.check(),
+            StageConfig::Evaluate(config) => config.check(),
+            StageConfig::Export(config) => config.check(),
+            StageConfig::Predict(config) => config.check(),
+        }
+    }
+
+    /// The settings that decide the output's bytes: defaults, paths, worker counts and gates left out.
+    pub fn semantic(&self) -> Value {
+        match self {
+            StageConfig::Ingest(config) => semantic(config, &IngestConfig::default(), &["source.paths", "scrub.model", "rejects"]),
+            StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
+            StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
+            StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["gate", "device", "torch_threads"]),
+            StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
+            StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "threads"]),
+        }
+    }
+
+    /// Local files and folders whose content counts, relative to the pipeline's root.
+    pub fn assets(&self) -> Vec<Asset> {
+        let asset = |setting, path: &PathBuf, kind| Asset { setting, path: path.clone(), kind };
+        match self {
+            StageConfig::Ingest(config) => config.scrub.model.iter().map(|path| asset("scrub.model", path, AssetKind::Provenance)).collect(),
+            StageConfig::Tokenize(config) => vec![asset("tokenizer", &config.tokenizer, AssetKind::Tokenizer)],
+            StageConfig::Train(config) => vec![asset("model", &config.model, AssetKind::Model)],
+            StageConfig::Predict(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
+            StageConfig::Evaluate(_) | StageConfig::Export(_) => Vec::new(),
+        }
+    }
+}
+
+/// A setting with an impossible value: which one, why, and what to do.
+#[derive(Debug)]
+pub struct Complaint {
+    /// Dotted path of the setting below `with:`.
+    pub setting: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Complaint {
+    pub fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Complaint { setting: setting.into(), message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn missing(setting: &str, example: &str) -> Self {
+        Complaint::new(setting, format!("`{setting}` is missing")).hint(format!("add `{setting}: {example}`"))
+    }
+
+    /// Points at the setting if it was written down, else at the whole `with:`.
+    fn at(self, node: &Node) -> Problem {
+        let mut place = node;
+        for part in self.setting.split('.') {
+            match place.get(part) {
+                Some(inner) => place = inner,
+                None => break,
+            }
+        }
+        Problem::new(place.span, self.message).maybe_hint(self.hint)
+    }
+}
+
+/// Checks that a number lies in a range, for the many settings that need it.
+pub(crate) fn in_range(setting: &str, value: f64, range: std::ops::RangeInclusive<f64>) -> Result<(), Complaint> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let bound = match (*range.start(), *range.end()) {
+        (low, high) if high == f64::INFINITY => format!("at least {low}"),
+        (low, high) => format!("between {low} and {high}"),
+    };
+    Err(Complaint::new(setting, format!("`{setting}` must be {bound}")))
+}
+
+/// A name from a fixed list, with the nearest one as the hint.
+pub(crate) fn known_name(setting: &str, name: &str, known: &[&str]) -> Result<(), Complaint> {
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let mut complaint = Complaint::new(setting, format!("`{name}` is not known here"));
+    complaint.hint = suggestion(name, known);
+    Err(complaint)
+}
+
+fn semantic<C: Serialize>(config: &C, default: &C, left_out: &[&str]) -> Value {
+    let to_value = |config| serde_json::to_value(config).expect("settings are plain data");
+    let mut value = to_value(config);
+    for path in left_out {
+        remove(&mut value, path);
+    }
+    strip_defaults(&mut value, &to_value(default));
+    value
+}
+
+fn remove(value: &mut Value, path: &str) {
+    match path.split_once('.') {
+        Some((first, rest)) => {
+            if let Some(inner) = value.get_mut(first) {
+                remove(inner, rest);
+            }
+        }
+        None => {
+            if let Value::Object(map) = value {
+                map.remove(path);
+            }
+        }
+    }
+}
+
+/// Removes what equals the default, and mappings that are left empty by that.
+fn strip_defaults(value: &mut Value, default: &Value) {
+    if let (Value::Object(map), Value::Object(defaults)) = (value, default) {
+        map.retain(|name, item| {
+            let Some(default) = defaults.get(name) else { return true };
+            if item == default {
+                return false;
+            }
+            strip_defaults(item, default);
+            !matches!(item, Value::Object(inner) if inner.is_empty())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_paths_stay_out_of_the_key() {
+        let written = TrainConfig { model: "a/b".into(), learning_rate: 5e-5, seed: 42, ..TrainConfig::default() };
+        assert_eq!(StageConfig::Train(Box::new(written)).semantic(), serde_json::json!({}));
+        let other = TrainConfig { learning_rate: 3e-5, ..TrainConfig::default() };
+        assert_eq!(StageConfig::Train(Box::new(other)).semantic(), serde_json::json!({"learning_rate": 3e-5}));
+    }
+
+    #[test]
+    fn both_spellings_of_a_setting_give_one_key() {
+        let v4 = TrainConfig { group_by_length: true, ..TrainConfig::default() };
+        let v5 = TrainConfig { train_sampling_strategy: SamplingStrategy::GroupByLength, ..TrainConfig::default() };
+        assert_eq!(StageConfig::Train(Box::new(v4)).semantic(), StageConfig::Train(Box::new(v5)).semantic());
+    }
+}

@@ -1,0 +1,34 @@
+//! Settings of `predict`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Complaint;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PredictConfig {
+    /// A folder written by `export`; absent: the export stage named in `from:`.
+    pub model: Option<PathBuf>,
+    /// Upper bound of rows × longest row in one batch, in tokens: caps memory, and padding is what costs time.
+    pub tokens_per_batch: usize,
+    /// Apply the scrub policy the model was trained with.
+    pub scrub: bool,
+    pub threads: Option<usize>,
+}
+
+impl Default for PredictConfig {
+    fn default() -> Self {
+        PredictConfig { model: None, tokens_per_batch: 1024, scrub: true, threads: None }
+    }
+}
+
+impl PredictConfig {
+    pub(super) fn check(&self) -> Result<(), Complaint> {
+        if self.tokens_per_batch == 0 {
+            return Err(Complaint::new("tokens_per_batch", "a batch holds at least one token"));
+        }
+        Ok(())
+    }
+}

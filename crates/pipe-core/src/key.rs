@@ -1,0 +1,186 @@
+//! The key of a stage: everything that decides its output, and nothing else.
+//!
+//! ```json
+//! {"stage": "train", "version": 1,
+//!  "with": {"learning_rate": 3e-05},
+//!  "inputs": [{"kind": "tokenize", "parts": {"": "…", "train": "…", "validation": "…"}}],
+//!  "sources": ["…"],
+//!  "assets": {"model": "…"},
+//!  "environment": {"backend": "libtorch 2.11.0", "device": "cpu"}}
+//! ```
+//!
+//! Names, paths, worker counts and settings that equal their default are left out. The components are stored
+//! beside the key, so that what changed can be said months later.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::StageKind;
+use crate::digest;
+
+/// All components of one key; serialises to canonical JSON because every map in it is sorted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Components {
+    pub stage: StageKind,
+    pub version: u32,
+    pub with: Value,
+    pub inputs: Vec<InputComponent>,
+    /// Digests of the source files, in the order they are read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub assets: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputComponent {
+    pub kind: StageKind,
+    /// Content id of each part read: a split's name, or "" for what all splits share.
+    pub parts: BTreeMap<String, String>,
+}
+
+/// BLAKE3 over the canonical JSON of its [`Components`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(String);
+
+impl Key {
+    pub fn of(components: &Components) -> Key {
+        // `serde_json::Map` is sorted (the feature `preserve_order` is off) and so is every BTreeMap here.
+        let json = serde_json::to_vec(components).expect("components are plain data");
+        Key(digest::of_bytes(&json))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What differs between two sets of components, one line each, such as `with.learning_rate: 5e-5 → 3e-5`.
+pub fn differences(old: &Components, new: &Components) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.version != new.version {
+        lines.push(format!("pipe's own {} stage changed (version {} → {})", new.stage.name(), old.version, new.version));
+    }
+    settings("with", &old.with, &new.with, &mut lines);
+    if old.sources != new.sources {
+        let added = new.sources.iter().filter(|digest| !old.sources.contains(digest)).count();
+        let removed = old.sources.iter().filter(|digest| !new.sources.contains(digest)).count();
+        lines.push(match (added, removed) {
+            (0, 0) => "source files: order changed".into(),
+            (added, removed) if added == removed => format!("source files: {added} changed"),
+            (added, removed) => format!("source files: {added} new or changed, {removed} gone"),
+        });
+    }
+    for (old, new) in old.inputs.iter().zip(&new.inputs) {
+        let mut changed: Vec<&str> = Vec::new();
+        for part in old.parts.keys().chain(new.parts.keys()) {
+            let name = if part.is_empty() { "shared files" } else { part };
+            if old.parts.get(part) != new.parts.get(part) && !changed.contains(&name) {
+                changed.push(name);
+            }
+        }
+        if !changed.is_empty() {
+            lines.push(format!("input from {}: {} changed", new.kind.name(), changed.join(", ")));
+        }
+    }
+    if old.inputs.len() != new.inputs.len() {
+        lines.push(format!("inputs: {} → {}", old.inputs.len(), new.inputs.len()));
+    }
+    for (what, old, new) in [("", &old.assets, &new.assets), ("", &old.environment, &new.environment)] {
+        for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+            match (old.get(name), new.get(name)) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(a), Some(b)) if a.len() != digest::DIGEST_CHARS => lines.push(format!("{what}{name}: {a} → {b}")),
+                (Some(_), Some(_)) => lines.push(format!("{what}{name}: content changed")),
+                (None, _) => lines.push(format!("{what}{name}: new")),
+                (_, None) => lines.push(format!("{what}{name}: gone")),
+            }
+        }
+    }
+    lines
+}
+
+fn settings(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+    if let (Value::Object(old), Value::Object(new)) = (old, new) {
+        for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+            let path = format!("{path}.{name}");
+            match (old.get(name), new.get(name)) {
+                (Some(old), Some(new)) => settings(&path, old, new, lines),
+                (Some(old), None) => lines.push(format!("{path}: {} → default", shown(old))),
+                (None, Some(new)) => lines.push(format!("{path}: default → {}", shown(new))),
+                (None, None) => {}
+            }
+        }
+    } else if old != new {
+        lines.push(format!("{path}: {} → {}", shown(old), shown(new)));
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        // 5e-5 reads better than 0.00005.
+        Value::Number(number) if number.as_f64().is_some_and(|x| x != 0.0 && x.abs() < 1e-3) => format!("{:e}", number.as_f64().unwrap_or(0.0)),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn components(with: Value) -> Components {
+        let parts = BTreeMap::from([("train".to_owned(), "a".to_owned())]);
+        Components {
+            stage: StageKind::Train,
+            version: 1,
+            with,
+            inputs: vec![InputComponent { kind: StageKind::Tokenize, parts }],
+            sources: vec![],
+            assets: BTreeMap::from([("model".to_owned(), "m".repeat(digest::DIGEST_CHARS))]),
+            environment: BTreeMap::from([("device".to_owned(), "cpu".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_same_tomorrow() {
+        // A changed value here invalidates every cache in the field: bump stage versions instead.
+        assert_eq!(Key::of(&components(json!({"learning_rate": 3e-5, "bf16": true}))).as_str(), "45b0e50fe64692d9346d950b6083f590");
+        assert_eq!(
+            Key::of(&components(json!({"bf16": true, "learning_rate": 3e-5}))).as_str(),
+            Key::of(&components(json!({"learning_rate": 3e-5, "bf16": true}))).as_str()
+        );
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let old = components(json!({"learning_rate": 5e-5, "parity": {"rows": 3}}));
+        let mut new = components(json!({"learning_rate": 3e-5, "bf16": true, "parity": {"rows": 4}}));
+        new.inputs[0].parts.insert("train".into(), "b".into());
+        new.assets.insert("model".into(), "n".repeat(digest::DIGEST_CHARS));
+        new.environment.insert("device".into(), "cuda".into());
+        assert_eq!(
+            differences(&old, &new),
+            [
+                "with.learning_rate: 5e-5 → 3e-5",
+                "with.parity.rows: 3 → 4",
+                "with.bf16: default → true",
+                "input from tokenize: train changed",
+                "model: content changed",
+                "device: cpu → cuda"
+            ]
+        );
+        assert!(differences(&old, &old).is_empty());
+    }
+}

@@ -1,0 +1,30 @@
+//! The core of pipe: from a pipeline file to typed settings, a plan, keys and a cache; and the types that carry
+//! rows between stages: [`Batch`], [`Predictor`], [`metrics`].
+//!
+//! Nothing here links a native library, so a machine without libtorch validates, plans and explains every file.
+
+mod batch;
+pub mod cache;
+pub mod config;
+pub mod digest;
+mod error;
+mod evaluate;
+pub mod file;
+pub mod key;
+pub mod metrics;
+pub mod native;
+mod plan;
+mod progress;
+pub mod provenance;
+pub mod source;
+pub mod worker;
+
+pub use batch::{Batch, BatchSource, Logits, Predictor, argmax, batches_by_length, softmax};
+pub use error::{Class, Error, IoContext, Result};
+pub use evaluate::{evaluate, unknown_label};
+pub use plan::{Input, Plan, Step};
+pub use progress::{Progress, Silent};
+pub use worker::Summary;
+
+/// Stamped into both programs: a worker of another build is refused.
+pub const BUILD_ID: &str = env!("PIPE_BUILD_ID");

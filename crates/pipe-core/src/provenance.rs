@@ -1,0 +1,66 @@
+//! `pipe.json` in a model folder: what must be done to a text before this model sees it.
+//!
+//! Written by tokenize, carried along by train and export, read by predict, so that what was scrubbed and cut in
+//! training is scrubbed and cut in use.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, IoContext, Result};
+
+pub const FILE_NAME: &str = "pipe.json";
+const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    pub version: u32,
+    /// Class names in the order of the model's outputs; empty for unlabelled data.
+    pub labels: Vec<String>,
+    pub tokenize: Tokenization,
+    /// The scrub policy's settings, as `scrub.json` of ingest has them.
+    pub scrub: Value,
+    pub scrub_digest: String,
+}
+
+/// How rows became tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tokenization {
+    pub max_length: usize,
+    pub truncation: crate::config::Truncation,
+    pub padding: crate::config::Padding,
+    pub pad_token_id: u32,
+    pub pad_token_type_id: u32,
+    pub vocab_size: usize,
+    /// Rows are pairs of texts.
+    pub text_pair: bool,
+    /// Digest of the tokenizer's files.
+    pub tokenizer: String,
+}
+
+impl Provenance {
+    pub fn new(labels: Vec<String>, tokenize: Tokenization, scrub: Value, scrub_digest: String) -> Self {
+        Provenance { version: VERSION, labels, tokenize, scrub, scrub_digest }
+    }
+
+    pub fn read(folder: &Path) -> Result<Provenance> {
+        let path = folder.join(FILE_NAME);
+        let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::input(format!("{} has no {FILE_NAME}", folder.display()))
+                .hint("give a folder that pipe's export (or train) stage made: it says how texts are scrubbed and cut for this model"),
+            _ => Error::io("read", &path, error),
+        })?;
+        let provenance: Provenance = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::input(format!("{} cannot be read (line {}, column {})", path.display(), e.line(), e.column())))?;
+        if provenance.version != VERSION {
+            return Err(Error::input(format!("{} has version {}, this pipe reads {VERSION}", path.display(), provenance.version)));
+        }
+        Ok(provenance)
+    }
+
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(FILE_NAME);
+        std::fs::write(&path, serde_json::to_vec_pretty(self).expect("plain data")).doing("write", &path)
+    }
+}

@@ -1,0 +1,80 @@
+//! Class names, collected while rows stream by.
+
+use std::collections::HashMap;
+
+use pipe_core::{Error, Result};
+
+/// More classes than this are no classes: the label column is probably free text, which must not be listed.
+const MAX_CLASSES: usize = 1000;
+
+pub(super) struct Labels {
+    ids: HashMap<String, u32>,
+}
+
+impl Labels {
+    pub(super) fn new() -> Labels {
+        Labels { ids: HashMap::new() }
+    }
+
+    /// Numbers labels in the order in which they come.
+    pub(super) fn id_of(&mut self, label: &str) -> Result<u32> {
+        if let Some(id) = self.ids.get(label) {
+            return Ok(*id);
+        }
+        let id = self.ids.len() as u32;
+        if self.ids.len() >= MAX_CLASSES {
+            return Err(Error::input(format!("the label column has more than {MAX_CLASSES} different values"))
+                .hint("is `columns: { label: … }` the column of classes, and not a text or an id?"));
+        }
+        self.ids.insert(label.to_owned(), id);
+        Ok(id)
+    }
+
+    /// Sorted class names, and for each the number it had while streaming. Numbers sort as numbers.
+    pub(super) fn finish(self, rows: u64, column: Option<&str>) -> Result<(Vec<u32>, Vec<String>)> {
+        let mut labels: Vec<(String, u32)> = self.ids.into_iter().collect();
+        if labels.iter().all(|(label, _)| label.parse::<i64>().is_ok()) {
+            labels.sort_by_key(|(label, _)| label.parse::<i64>().unwrap_or(0));
+        } else {
+            labels.sort();
+        }
+        if let Some(column) = column
+            && labels.len() < 2
+        {
+            return Err(Error::input(format!("the label column `{column}` has only one class in {rows} rows"))
+                .hint("a classifier needs at least two; is it the right column, and the whole file?"));
+        }
+        Ok((labels.iter().map(|(_, id)| *id).collect(), labels.into_iter().map(|(label, _)| label).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(labels: &[&str]) -> Vec<String> {
+        let mut all = Labels::new();
+        for label in labels {
+            all.id_of(label).unwrap();
+        }
+        all.finish(9, Some("label")).unwrap().1
+    }
+
+    #[test]
+    fn labels_sort_as_words_or_as_numbers() {
+        assert_eq!(sorted(&["pos", "neg", "pos"]), ["neg", "pos"]);
+        assert_eq!(sorted(&["10", "9", "-1"]), ["-1", "9", "10"]);
+    }
+
+    #[test]
+    fn one_class_or_free_text_is_refused_without_quoting_it() {
+        let mut one = Labels::new();
+        one.id_of("secret").unwrap();
+        let error = one.finish(5, Some("label")).unwrap_err();
+        assert_eq!(error.class.exit_code(), 12);
+        assert!(!error.message.contains("secret"));
+        let mut many = Labels::new();
+        let error = (0..2000).find_map(|i| many.id_of(&format!("secret {i}")).err()).unwrap();
+        assert!(!error.message.contains("secret"));
+    }
+}

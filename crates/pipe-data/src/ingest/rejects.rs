@@ -1,0 +1,64 @@
+//! `rejects.parquet`: where each rejected record stands and why, without its text.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, StringArray, UInt64Array};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use pipe_core::Result;
+
+use crate::parquet_io::{BATCH_ROWS, TableWriter};
+use crate::read::Reject;
+
+pub(super) struct Rejects {
+    writer: TableWriter,
+    schema: SchemaRef,
+    pending: Vec<(String, Reject)>,
+}
+
+impl Rejects {
+    pub(super) fn create(path: &Path) -> Result<Rejects> {
+        let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
+        let number = |name| Field::new(name, DataType::UInt64, false);
+        let schema = Arc::new(Schema::new(vec![
+            text("file", false),
+            number("record"),
+            number("byte_offset"),
+            number("byte_length"),
+            text("column", true),
+            text("reason", false),
+            text("digest", false),
+        ]));
+        Ok(Rejects { writer: TableWriter::create(path, Arc::clone(&schema), &["digest"])?, schema, pending: Vec::new() })
+    }
+
+    pub(super) fn add(&mut self, file_digest: &str, reject: &Reject) -> Result<()> {
+        self.pending.push((file_digest.to_owned(), reject.clone()));
+        if self.pending.len() >= BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.pending);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let text = |value: fn(&(String, Reject)) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(value))) };
+        let number =
+            |value: fn(&Reject) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, reject)| value(reject)))) };
+        let columns = vec![
+            text(|(file, _)| file),
+            number(|reject| reject.place.number),
+            number(|reject| reject.place.offset),
+            number(|reject| reject.place.length),
+            Arc::new(rows.iter().map(|(_, reject)| reject.column.as_deref()).collect::<StringArray>()),
+            text(|(_, reject)| reject.reason.name()),
+            text(|(_, reject)| &reject.digest),
+        ];
+        self.writer.write(columns, &self.schema)
+    }
+
+    pub(super) fn finish(mut self) -> Result<u64> {
+        self.flush()?;
+        self.writer.finish()
+    }
+}

@@ -1,0 +1,123 @@
+//! Parquet in and out, one way everywhere: fixed `created_by`, fixed batch sizes, so that equal rows give equal bytes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use pipe_core::{Error, IoContext, Result};
+
+/// Rows per record batch, in reading and writing.
+pub const BATCH_ROWS: usize = 4096;
+/// Rows per row group: small enough to hold in memory, large enough to compress well.
+const ROW_GROUP_ROWS: usize = 65_536;
+
+/// Writes record batches to one file.
+pub struct TableWriter {
+    writer: ArrowWriter<File>,
+    path: PathBuf,
+    rows: u64,
+}
+
+impl TableWriter {
+    /// `plain` columns get no dictionary: their values rarely repeat.
+    pub fn create(path: &Path, schema: SchemaRef, plain: &[&str]) -> Result<TableWriter> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).doing("make the folder", folder)?;
+        }
+        let file = File::create(path).doing("write", path)?;
+        // Page statistics hold values, and no reader here needs them.
+        let mut properties = WriterProperties::builder()
+            .set_created_by("pipe".to_owned())
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a valid level")))
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_write_batch_size(BATCH_ROWS);
+        for column in plain {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(*column), false);
+        }
+        let writer = ArrowWriter::try_new(file, schema, Some(properties.build())).map_err(|e| parquet_error("write", path, e))?;
+        Ok(TableWriter { writer, path: path.to_owned(), rows: 0 })
+    }
+
+    pub fn write(&mut self, columns: Vec<ArrayRef>, schema: &SchemaRef) -> Result<()> {
+        let batch =
+            RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| Error::internal(format!("columns do not fit their schema: {e}")))?;
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(&batch).map_err(|e| parquet_error("write", &self.path, e))
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes the footer, makes the file durable, and reads the footer back.
+    pub fn finish(self) -> Result<u64> {
+        let TableWriter { writer, path, rows } = self;
+        let file = writer.into_inner().map_err(|e| parquet_error("write", &path, e))?;
+        file.sync_all().doing("write", &path)?;
+        let read = TableReader::open(&path)?;
+        if read.rows != rows {
+            return Err(Error::internal(format!("{} holds {} rows instead of {rows}", path.display(), read.rows)));
+        }
+        Ok(rows)
+    }
+}
+
+/// Reads one file batch by batch.
+pub struct TableReader {
+    reader: ParquetRecordBatchReader,
+    path: PathBuf,
+    /// From the footer.
+    pub rows: u64,
+}
+
+impl TableReader {
+    pub fn open(path: &Path) -> Result<TableReader> {
+        let file = File::open(path).doing("open", path)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| parquet_error("read", path, e))?;
+        let rows = builder.metadata().file_metadata().num_rows() as u64;
+        let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| parquet_error("read", path, e))?;
+        Ok(TableReader { reader, path: path.to_owned(), rows })
+    }
+}
+
+impl Iterator for TableReader {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch>> {
+        let batch = self.reader.next()?;
+        Some(batch.map_err(|_| {
+            Error::stage(format!("{} is damaged", self.path.display())).hint("delete it, or run again with --force for the stage that made it")
+        }))
+    }
+}
+
+/// The Parquet files of a folder, sorted by name.
+pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).doing("list", folder)? {
+        let path = entry.doing("list", folder)?.path();
+        if path.extension().is_some_and(|extension| extension == "parquet") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A full disk hides inside parquet's error; the rest of its text never holds a value.
+fn parquet_error(doing: &str, path: &Path, error: parquet::errors::ParquetError) -> Error {
+    let text = error.to_string();
+    let result = Error::stage(format!("cannot {doing} {}: {text}", path.display()));
+    if text.contains("os error 28") || text.contains("StorageFull") {
+        return Error::io(doing, path, std::io::Error::from_raw_os_error(28));
+    }
+    result
+}

@@ -1,0 +1,247 @@
+//! `predict`: texts to classes and probabilities, in bounded memory, results in input order.
+//!
+//! Rows are scrubbed and tokenized as the model was trained, sorted by length within a window into batches of a
+//! token budget, and written as `id, label, score, prob_<class> …`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float32Array, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use pipe_core::config::{ColumnsConfig, SourceConfig};
+use pipe_core::provenance::Provenance;
+use pipe_core::source::SourceFile;
+use pipe_core::{Batch, Error, Logits, Predictor, Progress, Result, argmax, batches_by_length, digest, softmax};
+
+use crate::parquet_io::{TableReader, TableWriter, files_of};
+use crate::read::{Framer, TextEncoding};
+use crate::scrub::{EntityCounts, ScrubPolicy, Scrubber};
+use crate::tokenize::{EncodedRow, TextEncoder, strings};
+
+/// Rows sorted by length together: many enough for uniform batches, few enough for bounded memory.
+const WINDOW_ROWS: usize = 8192;
+
+/// Texts with their ids. No `Debug`: raw text.
+#[derive(Default)]
+pub struct TextRows {
+    pub ids: Vec<String>,
+    pub texts: Vec<String>,
+    pub pairs: Option<Vec<String>>,
+}
+
+/// What prediction did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PredictionCounts {
+    pub rows: u64,
+    pub rejected: u64,
+    pub truncated: u64,
+    pub entities: u64,
+}
+
+/// A finished model's way of reading texts.
+pub struct TextPipeline {
+    provenance: Provenance,
+    encoder: TextEncoder,
+    scrubber: Option<Scrubber>,
+    tokens_per_batch: usize,
+}
+
+/// Most rows in one batch, whatever the budget: very short rows gain nothing from more.
+const MAX_BATCH_ROWS: usize = 256;
+
+impl TextPipeline {
+    /// Reads the tokenizer and `pipe.json` of the model in `folder`. `already` is the digest of a policy that the
+    /// texts went through before.
+    pub fn open(folder: &Path, scrub: bool, already: Option<&str>, tokens_per_batch: usize) -> Result<TextPipeline> {
+        let provenance = Provenance::read(folder)?;
+        let encoder = TextEncoder::reopen(folder, &provenance.tokenize)?;
+        let needed = scrub && already != Some(provenance.scrub_digest.as_str());
+        let scrubber = if needed { Some(Scrubber::new(&ScrubPolicy::from_json(&provenance.scrub)?)) } else { None };
+        Ok(TextPipeline { provenance, encoder, scrubber, tokens_per_batch })
+    }
+
+    pub fn labels(&self) -> &[String] {
+        &self.provenance.labels
+    }
+
+    /// Logits of `rows`, in their order.
+    fn logits(
+        &self,
+        predictor: &mut dyn Predictor,
+        rows: &[EncodedRow],
+        progress: &dyn Progress,
+        mut tick: impl FnMut(u64),
+    ) -> Result<Vec<Vec<f32>>> {
+        let lengths: Vec<u32> = rows.iter().map(|row| row.mask.iter().filter(|&&bit| bit == 1).count() as u32).collect();
+        let order: Vec<usize> = (0..rows.len()).collect();
+        let mut logits = vec![Vec::new(); rows.len()];
+        for batch_rows in batches_by_length(&lengths, &order, MAX_BATCH_ROWS, self.tokens_per_batch) {
+            progress.check()?;
+            let batch = self.batch(rows, &lengths, &batch_rows);
+            let Logits { classes, values } = predictor.predict(&batch)?;
+            if classes != self.provenance.labels.len() || values.len() != classes * batch_rows.len() {
+                return Err(Error::stage(format!("the model scores {classes} classes, its pipe.json names {}", self.provenance.labels.len())));
+            }
+            for (row, scores) in batch_rows.iter().zip(values.chunks_exact(classes)) {
+                logits[*row] = scores.to_vec();
+            }
+            tick(batch_rows.len() as u64);
+        }
+        Ok(logits)
+    }
+
+    fn batch(&self, rows: &[EncodedRow], lengths: &[u32], picked: &[usize]) -> Batch {
+        // Padding that the model was trained with on disk changes nothing in its scores, so none is added here.
+        let length = picked.iter().map(|&row| lengths[row] as usize).max().unwrap_or(1).max(1);
+        let mut batch = Batch { length, rows: picked.to_vec(), ..Batch::default() };
+        for (at, &row) in picked.iter().enumerate() {
+            let (row, real, end) = (&rows[row], lengths[row] as usize, (at + 1) * length);
+            batch.input_ids.extend(row.ids[..real].iter().map(|&id| i64::from(id)));
+            batch.input_ids.resize(end, i64::from(self.provenance.tokenize.pad_token_id));
+            batch.token_type_ids.extend(row.type_ids[..real].iter().map(|&kind| i64::from(kind)));
+            batch.token_type_ids.resize(end, i64::from(self.provenance.tokenize.pad_token_type_id));
+            batch.attention_mask.resize(at * length + real, 1);
+            batch.attention_mask.resize(end, 0);
+        }
+        batch
+    }
+}
+
+/// Scores what `rows` yields and writes it to the Parquet file `out`. `total` rows are expected (0: not known).
+pub fn predict(
+    pipeline: &TextPipeline,
+    predictor: &mut dyn Predictor,
+    rows: impl Iterator<Item = Result<TextRows>>,
+    total: u64,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<PredictionCounts> {
+    let labels = pipeline.labels();
+    let schema = schema(labels);
+    let mut writer = TableWriter::create(out, Arc::clone(&schema), &["id"])?;
+    let mut counts = PredictionCounts::default();
+    let mut window = TextRows::default();
+    let mut flush = |window: &mut TextRows, counts: &mut PredictionCounts| -> Result<()> {
+        let TextRows { ids, texts, pairs } = std::mem::take(window);
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (texts, pairs) = scrubbed(pipeline.scrubber.as_ref(), texts, pairs, counts);
+        let encoded = pipeline.encoder.encode(texts, pairs)?;
+        counts.truncated += encoded.iter().filter(|row| row.lost > 0).count() as u64;
+        let before = counts.rows;
+        let mut done = 0;
+        let logits = pipeline.logits(predictor, &encoded, progress, |rows| {
+            done += rows;
+            progress.advance(before + done, total, "rows", "");
+        })?;
+        counts.rows += ids.len() as u64;
+        if let Some(at) = logits.iter().position(|row| row.iter().any(|score| !score.is_finite())) {
+            return Err(
+                Error::stage(format!("the model gives a score that is not a number for row {}", ids[at])).hint("the model's weights are damaged")
+            );
+        }
+        writer.write(columns(ids, &logits, labels), &schema)
+    };
+    for rows in rows {
+        let rows = rows?;
+        window.ids.extend(rows.ids);
+        window.texts.extend(rows.texts);
+        if let Some(pairs) = rows.pairs {
+            window.pairs.get_or_insert_default().extend(pairs);
+        }
+        if window.ids.len() >= WINDOW_ROWS {
+            flush(&mut window, &mut counts)?;
+        }
+    }
+    flush(&mut window, &mut counts)?;
+    writer.finish()?;
+    Ok(counts)
+}
+
+fn scrubbed(
+    scrubber: Option<&Scrubber>,
+    texts: Vec<String>,
+    pairs: Option<Vec<String>>,
+    counts: &mut PredictionCounts,
+) -> (Vec<String>, Option<Vec<String>>) {
+    let Some(scrubber) = scrubber else { return (texts, pairs) };
+    let mut found = EntityCounts::default();
+    let mut clean = |texts: Vec<String>| -> Vec<String> { texts.iter().map(|text| scrubber.scrub(text, &mut found).into_owned()).collect() };
+    let texts = clean(texts);
+    let pairs = pairs.map(clean);
+    counts.entities += found.total();
+    (texts, pairs)
+}
+
+fn schema(labels: &[String]) -> SchemaRef {
+    let mut fields =
+        vec![Field::new("id", DataType::Utf8, false), Field::new("label", DataType::Utf8, false), Field::new("score", DataType::Float32, false)];
+    fields.extend(labels.iter().map(|label| Field::new(format!("prob_{label}"), DataType::Float32, false)));
+    Arc::new(Schema::new(fields))
+}
+
+fn columns(ids: Vec<String>, logits: &[Vec<f32>], labels: &[String]) -> Vec<ArrayRef> {
+    let best: Vec<usize> = logits.iter().map(|row| argmax(row)).collect();
+    let probabilities: Vec<Vec<f64>> = logits.iter().map(|row| softmax(row)).collect();
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(ids)),
+        Arc::new(StringArray::from_iter_values(best.iter().map(|&class| labels[class].as_str()))),
+        Arc::new(Float32Array::from_iter_values(probabilities.iter().zip(&best).map(|(row, &class)| row[class] as f32))),
+    ];
+    for class in 0..labels.len() {
+        columns.push(Arc::new(Float32Array::from_iter_values(probabilities.iter().map(|row| row[class] as f32))));
+    }
+    columns
+}
+
+/// Rows of an ingest artifact, the given splits one after the other.
+pub fn artifact_rows(input: &Path, splits: &[String]) -> Result<impl Iterator<Item = Result<TextRows>>> {
+    let mut files = Vec::new();
+    for split in splits {
+        files.extend(files_of(&input.join(split))?);
+    }
+    Ok(files.into_iter().flat_map(|file| match TableReader::open(&file) {
+        Ok(reader) => Box::new(reader.map(|batch| {
+            let batch = batch?;
+            let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
+            Ok(TextRows { ids: strings(&batch, "id")?, texts: strings(&batch, "text")?, pairs })
+        })) as Box<dyn Iterator<Item = Result<TextRows>>>,
+        Err(error) => Box::new(std::iter::once(Err(error))),
+    }))
+}
+
+/// Rows of any source file; bad records are counted in `rejected` and left out.
+pub fn file_rows<'r>(
+    file: &SourceFile,
+    source: &SourceConfig,
+    columns: &'r ColumnsConfig,
+    rejected: &'r mut u64,
+) -> Result<impl Iterator<Item = Result<TextRows>> + 'r> {
+    let encoding = TextEncoding::named(&source.encoding)?;
+    let prefix = digest::of_file(&file.path)?[..8].to_owned();
+    let mut framer = Framer::open(file, source, columns, encoding)?;
+    let path = file.path.clone();
+    Ok(std::iter::from_fn(move || {
+        let parsed = match framer.next_chunk() {
+            Ok(None) => return None,
+            Ok(Some(chunk)) => chunk.parse(columns, encoding, &path),
+            Err(error) => Err(error),
+        };
+        Some(parsed.map(|parsed| {
+            let mut rows = TextRows { pairs: columns.text_pair.as_ref().map(|_| Vec::new()), ..TextRows::default() };
+            for row in parsed {
+                let Ok(row) = row else {
+                    *rejected += 1;
+                    continue;
+                };
+                rows.ids.push(row.id.unwrap_or_else(|| format!("{prefix}-{}", row.number)));
+                rows.texts.push(row.text);
+                if let Some(pairs) = &mut rows.pairs {
+                    pairs.push(row.text_pair.unwrap_or_default());
+                }
+            }
+            rows
+        }))
+    }))
+}

@@ -1,0 +1,167 @@
+//! Files to chunks of raw records.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use csv::{ByteRecord, ReaderBuilder};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use pipe_core::config::{ColumnsConfig, SourceConfig, SourceFormat};
+use pipe_core::source::SourceFile;
+use pipe_core::{Error, IoContext, Result};
+
+use super::{CHUNK_RECORDS, ColumnMap, Place, TextEncoding};
+
+/// Records as their file frames them, not yet looked into. No `Debug`: it holds raw text.
+pub enum RawChunk {
+    Csv { map: ColumnMap, records: Vec<(Place, ByteRecord)> },
+    Jsonl { lines: Vec<(Place, Vec<u8>)> },
+    Arrow { first: u64, batch: RecordBatch },
+}
+
+/// Reads one file, chunk after chunk.
+pub struct Framer {
+    kind: Kind,
+    path: std::path::PathBuf,
+}
+
+enum Kind {
+    Csv { reader: csv::Reader<BufReader<File>>, map: ColumnMap, read: u64 },
+    Jsonl { reader: BufReader<File>, read: u64, offset: u64 },
+    Parquet { reader: ParquetRecordBatchReader, read: u64 },
+}
+
+/// A line longer than this is no record: it would have to be held in memory whole.
+const MAX_LINE: usize = 256 << 20;
+
+impl Framer {
+    /// Opens `file` and, where the format has a header, finds the mapped columns in it.
+    pub fn open(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig, encoding: TextEncoding) -> Result<Framer> {
+        let path = &file.path;
+        let handle = File::open(path).doing("open", path)?;
+        let kind = match file.format {
+            SourceFormat::Csv | SourceFormat::Tsv => {
+                let default = if file.format == SourceFormat::Tsv { b'\t' } else { b',' };
+                let delimiter = source.delimiter.as_ref().map_or(default, |text| text.as_bytes()[0]);
+                let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(BufReader::with_capacity(1 << 20, handle));
+                let header = reader.byte_headers().map_err(|e| csv_error(path, e))?.clone();
+                if header.is_empty() {
+                    return Err(empty(path));
+                }
+                let mut names = Vec::with_capacity(header.len());
+                for (at, name) in header.iter().enumerate() {
+                    let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
+                    names.push(encoding.decode(name).map(std::borrow::Cow::into_owned).unwrap_or_default());
+                }
+                Kind::Csv { map: ColumnMap::of_header(columns, &names, path)?, reader, read: 0 }
+            }
+            SourceFormat::Jsonl => Kind::Jsonl { reader: BufReader::with_capacity(1 << 20, handle), read: 0, offset: 0 },
+            SourceFormat::Parquet => {
+                let reader = ParquetRecordBatchReaderBuilder::try_new(handle)
+                    .and_then(|builder| builder.with_batch_size(CHUNK_RECORDS).build())
+                    .map_err(|_| {
+                        Error::input(format!("{} is not a readable Parquet file", path.display())).hint("it may be cut short, or of another format")
+                    })?;
+                Kind::Parquet { reader, read: 0 }
+            }
+        };
+        Ok(Framer { kind, path: path.clone() })
+    }
+
+    /// Bytes read so far, for progress.
+    pub fn position(&self) -> u64 {
+        match &self.kind {
+            Kind::Csv { reader, .. } => reader.position().byte(),
+            Kind::Jsonl { offset, .. } => *offset,
+            Kind::Parquet { .. } => 0,
+        }
+    }
+
+    /// Names of columns that are in the file and play no role.
+    pub fn dropped_columns(&self) -> &[String] {
+        match &self.kind {
+            Kind::Csv { map, .. } => &map.dropped,
+            _ => &[],
+        }
+    }
+
+    /// The next records; absent at the end of the file.
+    pub fn next_chunk(&mut self) -> Result<Option<RawChunk>> {
+        match &mut self.kind {
+            Kind::Csv { reader, map, read } => {
+                let mut records = Vec::with_capacity(CHUNK_RECORDS);
+                while records.len() < CHUNK_RECORDS {
+                    let mut record = ByteRecord::new();
+                    if !reader.read_byte_record(&mut record).map_err(|e| csv_error(&self.path, e))? {
+                        break;
+                    }
+                    *read += 1;
+                    let offset = record.position().map_or(0, csv::Position::byte);
+                    let place = Place { number: *read, offset, length: reader.position().byte().saturating_sub(offset) };
+                    records.push((place, record));
+                }
+                Ok((!records.is_empty()).then(|| RawChunk::Csv { map: map.clone(), records }))
+            }
+            Kind::Jsonl { reader, read, offset } => {
+                let mut lines = Vec::with_capacity(CHUNK_RECORDS);
+                while lines.len() < CHUNK_RECORDS {
+                    let mut line = Vec::new();
+                    let length = std::io::Read::take(&mut *reader, MAX_LINE as u64).read_until(b'\n', &mut line).doing("read", &self.path)? as u64;
+                    if length == 0 {
+                        break;
+                    }
+                    if length as usize == MAX_LINE {
+                        return Err(Error::input(format!("{} has a line longer than {} MiB", self.path.display(), MAX_LINE >> 20))
+                            .hint("is it really JSON lines?"));
+                    }
+                    let start = *offset;
+                    *offset += length;
+                    let mut body = line.as_slice();
+                    if start == 0 {
+                        body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+                    }
+                    let body = body.trim_ascii();
+                    if body.is_empty() {
+                        continue;
+                    }
+                    *read += 1;
+                    let place = Place { number: *read, offset: start, length };
+                    lines.push((place, body.to_vec()));
+                }
+                Ok((!lines.is_empty()).then_some(RawChunk::Jsonl { lines }))
+            }
+            Kind::Parquet { reader, read } => match reader.next() {
+                None => Ok(None),
+                Some(Ok(batch)) => {
+                    let first = *read + 1;
+                    *read += batch.num_rows() as u64;
+                    Ok(Some(RawChunk::Arrow { first, batch }))
+                }
+                Some(Err(_)) => Err(Error::input(format!("{} is damaged after row {read}", self.path.display()))),
+            },
+        }
+    }
+}
+
+impl RawChunk {
+    pub fn records(&self) -> usize {
+        match self {
+            RawChunk::Csv { records, .. } => records.len(),
+            RawChunk::Jsonl { lines } => lines.len(),
+            RawChunk::Arrow { batch, .. } => batch.num_rows(),
+        }
+    }
+}
+
+pub(crate) fn empty(path: &Path) -> Error {
+    Error::input(format!("{} holds no rows", path.display())).hint("is the file complete? an empty input is never trained on")
+}
+
+/// csv's own messages can quote a field.
+fn csv_error(path: &Path, error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Error::io("read", path, error),
+        _ => Error::input(format!("{} cannot be read as CSV", path.display())),
+    }
+}

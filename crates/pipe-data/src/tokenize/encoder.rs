@@ -1,0 +1,171 @@
+//! Texts to token ids with a model's own tokenizer, truncated and padded as configured.
+
+use std::path::Path;
+
+use pipe_core::config::{Padding, TokenizeConfig, Truncation};
+use pipe_core::provenance::Tokenization;
+use pipe_core::{Error, Result, digest};
+use rayon::prelude::*;
+use serde_json::Value;
+use tokenizers::{EncodeInput, Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+/// The files that make up a tokenizer in a model folder; `tokenizer.json` alone is required.
+const FILES: [&str; 7] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"];
+
+/// Above this a `model_max_length` is transformers' "not known".
+const NO_LIMIT: u64 = 1 << 30;
+
+/// Names of the tokenizer's files that are in `folder`.
+pub fn tokenizer_files(folder: &Path) -> Vec<String> {
+    FILES.iter().filter(|name| folder.join(name).is_file()).map(|&name| name.to_owned()).collect()
+}
+
+/// One row of tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedRow {
+    pub ids: Vec<i32>,
+    pub type_ids: Vec<i8>,
+    pub mask: Vec<i8>,
+    /// Tokens that truncation cut off.
+    pub lost: usize,
+}
+
+/// A tokenizer with its settings. No `Debug` on what it is given: that is raw text.
+pub struct TextEncoder {
+    tokenizer: Tokenizer,
+    tokenization: Tokenization,
+}
+
+impl TextEncoder {
+    /// For the tokenize stage: settings from the pipeline file, the rest from the model's folder.
+    pub fn open(folder: &Path, config: &TokenizeConfig, text_pair: bool) -> Result<TextEncoder> {
+        let tokenizer = load(folder)?;
+        let limit = length_limit(folder);
+        let max_length = match (config.max_length, limit) {
+            (Some(length), Some(limit)) if length > limit => {
+                return Err(Error::usage(format!("`max_length: {length}` is more than the {limit} positions of the model in {}", folder.display()))
+                    .hint(format!("set `max_length` to {limit} or less")));
+            }
+            (Some(length), _) => length,
+            (None, Some(limit)) => limit,
+            (None, None) => {
+                return Err(Error::usage(format!("{} does not say how long its inputs may be", folder.display()))
+                    .hint("set `max_length` in the tokenize stage"));
+            }
+        };
+        let (pad_token_id, pad_token_type_id) = padding_ids(&tokenizer, folder)?;
+        let names = tokenizer_files(folder);
+        let mut content = Vec::new();
+        for name in &names {
+            content.extend_from_slice(name.as_bytes());
+            content.extend_from_slice(digest::of_file(&folder.join(name))?.as_bytes());
+        }
+        let tokenization = Tokenization {
+            max_length,
+            truncation: config.truncation,
+            padding: config.padding,
+            pad_token_id,
+            pad_token_type_id,
+            vocab_size: tokenizer.get_vocab_size(true),
+            text_pair,
+            tokenizer: digest::of_bytes(&content),
+        };
+        TextEncoder::with(tokenizer, tokenization)
+    }
+
+    /// For prediction: exactly as a model was trained.
+    pub fn reopen(folder: &Path, tokenization: &Tokenization) -> Result<TextEncoder> {
+        TextEncoder::with(load(folder)?, tokenization.clone())
+    }
+
+    fn with(mut tokenizer: Tokenizer, tokenization: Tokenization) -> Result<TextEncoder> {
+        // A tokenizer.json may come with a padding and a truncation of its own; only ours counts.
+        tokenizer.with_padding(None);
+        let strategy = match tokenization.truncation {
+            Truncation::LongestFirst | Truncation::DoNotTruncate => TruncationStrategy::LongestFirst,
+            Truncation::OnlyFirst => TruncationStrategy::OnlyFirst,
+            Truncation::OnlySecond => TruncationStrategy::OnlySecond,
+        };
+        let truncation = TruncationParams { max_length: tokenization.max_length, strategy, stride: 0, direction: TruncationDirection::Right };
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|e| Error::usage(format!("this tokenizer cannot cut rows to {} tokens: {e}", tokenization.max_length)))?;
+        Ok(TextEncoder { tokenizer, tokenization })
+    }
+
+    pub fn tokenization(&self) -> &Tokenization {
+        &self.tokenization
+    }
+
+    pub fn refuses_long_rows(&self) -> bool {
+        self.tokenization.truncation == Truncation::DoNotTruncate
+    }
+
+    /// Encodes rows on all cores, in order.
+    pub fn encode(&self, texts: Vec<String>, pairs: Option<Vec<String>>) -> Result<Vec<EncodedRow>> {
+        let inputs: Vec<EncodeInput<'_>> = match pairs {
+            None => texts.into_iter().map(EncodeInput::from).collect(),
+            Some(pairs) => texts.into_iter().zip(pairs).map(EncodeInput::from).collect(),
+        };
+        let encoded: Result<Vec<EncodedRow>, tokenizers::Error> =
+            inputs.into_par_iter().map(|input| Ok(self.row(&self.tokenizer.encode_fast(input, true)?))).collect();
+        // The library's message may quote the text.
+        encoded.map_err(|_| {
+            Error::stage("the tokenizer cannot encode a row")
+                .hint("with `truncation: only_first` or `only_second` the other text may alone be too long")
+        })
+    }
+
+    fn row(&self, encoding: &Encoding) -> EncodedRow {
+        let lost = encoding.get_overflowing().iter().map(|part| part.get_special_tokens_mask().iter().filter(|&&special| special == 0).count()).sum();
+        let mut row = EncodedRow {
+            ids: encoding.get_ids().iter().map(|&id| id as i32).collect(),
+            type_ids: encoding.get_type_ids().iter().map(|&id| id as i8).collect(),
+            mask: vec![1; encoding.len()],
+            lost,
+        };
+        if self.tokenization.padding == Padding::MaxLength {
+            row.ids.resize(self.tokenization.max_length, self.tokenization.pad_token_id as i32);
+            row.type_ids.resize(self.tokenization.max_length, self.tokenization.pad_token_type_id as i8);
+            row.mask.resize(self.tokenization.max_length, 0);
+        }
+        row
+    }
+}
+
+fn load(folder: &Path) -> Result<Tokenizer> {
+    let path = folder.join("tokenizer.json");
+    if !path.is_file() {
+        return Err(Error::input(format!("{} has no tokenizer.json", folder.display()))
+            .hint("a model folder saved by transformers with a fast tokenizer has one; the example model comes with `cargo xtask setup`"));
+    }
+    Tokenizer::from_file(&path).map_err(|_| Error::input(format!("{} is not a tokenizer that can be read", path.display())))
+}
+
+fn json(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// The smaller of what the tokenizer's and the model's config allow.
+fn length_limit(folder: &Path) -> Option<usize> {
+    let tokenizer =
+        json(&folder.join("tokenizer_config.json")).and_then(|config| config.get("model_max_length")?.as_u64()).filter(|&limit| limit < NO_LIMIT);
+    let model = json(&folder.join("config.json")).and_then(|config| config.get("max_position_embeddings")?.as_u64());
+    tokenizer.into_iter().chain(model).min().map(|limit| limit as usize)
+}
+
+/// From the tokenizer's own padding settings, else from the name of its padding token.
+fn padding_ids(tokenizer: &Tokenizer, folder: &Path) -> Result<(u32, u32)> {
+    if let Some(padding) = tokenizer.get_padding() {
+        return Ok((padding.pad_id, padding.pad_type_id));
+    }
+    let config = json(&folder.join("tokenizer_config.json"));
+    let named = config.as_ref().and_then(|config| {
+        let token = config.get("pad_token")?;
+        token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
+    });
+    let candidates = named.into_iter().chain(["[PAD]", "<pad>", "<|endoftext|>", "</s>"].map(str::to_owned));
+    let found = candidates.into_iter().find_map(|token| tokenizer.token_to_id(&token));
+    found.map(|id| (id, 0)).ok_or_else(|| Error::input(format!("the tokenizer in {} has no padding token", folder.display())))
+}

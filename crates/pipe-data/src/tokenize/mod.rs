@@ -1,0 +1,180 @@
+//! `tokenize`: ingest's Parquet to token ids, with the tokenizer's own files carried along.
+//!
+//! ```text
+//! train/part-00000.parquet …   id, input_ids, token_type_ids, attention_mask, [label]
+//! tokenizer/…                  the tokenizer's files as they were
+//! pipe.json                    labels, scrub policy, tokenization: what a text must go through for this model
+//! report.json                  rows and tokens cut
+//! ```
+
+mod encoder;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::builder::{Int8Builder, Int32Builder, ListBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use pipe_core::config::TokenizeConfig;
+use pipe_core::provenance::Provenance;
+use pipe_core::{Error, IoContext, Progress, Result, Summary};
+
+use crate::parquet_io::{TableReader, TableWriter, files_of};
+use crate::scrub::ScrubPolicy;
+
+pub use encoder::{EncodedRow, TextEncoder, tokenizer_files};
+use report::{SplitTokens, TokenReport};
+
+/// The folder of the tokenizer's files in a token artifact.
+pub const TOKENIZER_FOLDER: &str = "tokenizer";
+
+/// Runs the stage: every split of the ingest artifact in `input` whose rows are in `splits`.
+pub fn run(
+    config: &TokenizeConfig,
+    root: &Path,
+    input: &Path,
+    splits: &BTreeMap<String, u64>,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    let labels: Vec<String> = read_json(&input.join("labels.json"))?;
+    let policy: ScrubPolicy = read_json(&input.join("scrub.json"))?;
+    let text_pair = has_text_pair(input, splits)?;
+    let folder = root.join(&config.tokenizer);
+    let encoder = TextEncoder::open(&folder, config, text_pair)?;
+    let total: u64 = splits.values().sum();
+    let mut report = TokenReport::new(encoder.tokenization().max_length);
+    let mut done = 0;
+    for split in splits.keys() {
+        let tokens = report.splits.entry(split.clone()).or_default();
+        for file in files_of(&input.join(split))? {
+            let target = out.join(split).join(file.file_name().expect("a file has a name"));
+            done = tokenize_file(&file, &target, &encoder, &labels, tokens, progress, done, total)?;
+        }
+    }
+    copy_tokenizer(&folder, &out.join(TOKENIZER_FOLDER))?;
+    let scrub = serde_json::to_value(&policy).expect("plain data");
+    Provenance::new(labels, encoder.tokenization().clone(), scrub, policy.digest()).write(out)?;
+    let path = out.join("report.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&report).expect("plain data")).doing("write", &path)?;
+    let figures = BTreeMap::from([("report".to_owned(), serde_json::to_value(&report).expect("plain data"))]);
+    Ok(Summary { splits: splits.clone(), rows: done, line: report.line(), table: String::new(), figures })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the loop body of `run`, with its counters")]
+fn tokenize_file(
+    file: &Path,
+    target: &Path,
+    encoder: &TextEncoder,
+    labels: &[String],
+    tokens: &mut SplitTokens,
+    progress: &dyn Progress,
+    mut done: u64,
+    total: u64,
+) -> Result<u64> {
+    let schema = schema(!labels.is_empty());
+    let mut writer = TableWriter::create(target, Arc::clone(&schema), &["id"])?;
+    for batch in TableReader::open(file)? {
+        progress.check()?;
+        let batch = batch?;
+        let texts = strings(&batch, "text")?;
+        let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
+        let rows = encoder.encode(texts, pairs)?;
+        let ids = batch.column_by_name("id").expect("checked with the text").clone();
+        if let Some(at) = rows.iter().position(|row| row.lost > 0)
+            && encoder.refuses_long_rows()
+        {
+            let id = ids.as_string::<i32>().value(at);
+            return Err(Error::input(format!("row {id} has more than {} tokens", encoder.tokenization().max_length))
+                .hint("raise `max_length`, or allow `truncation: longest_first`"));
+        }
+        let mut columns = vec![ids];
+        columns.extend(token_columns(&rows));
+        if !labels.is_empty() {
+            columns.push(label_ids(&batch, labels)?);
+        }
+        for row in &rows {
+            tokens.add(row);
+        }
+        writer.write(columns, &schema)?;
+        done += rows.len() as u64;
+        progress.advance(done, total, "rows", "");
+    }
+    writer.finish()?;
+    Ok(done)
+}
+
+fn schema(labelled: bool) -> SchemaRef {
+    let list = |name: &str, item: DataType| Field::new(name, DataType::List(Arc::new(Field::new("item", item, false))), false);
+    let mut fields = vec![
+        Field::new("id", DataType::Utf8, false),
+        list("input_ids", DataType::Int32),
+        list("token_type_ids", DataType::Int8),
+        list("attention_mask", DataType::Int8),
+    ];
+    if labelled {
+        fields.push(Field::new("label", DataType::Int64, false));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn token_columns(rows: &[EncodedRow]) -> Vec<ArrayRef> {
+    let item = |data_type| Field::new("item", data_type, false);
+    let mut ids = ListBuilder::new(Int32Builder::new()).with_field(item(DataType::Int32));
+    let mut types = ListBuilder::new(Int8Builder::new()).with_field(item(DataType::Int8));
+    let mut mask = ListBuilder::new(Int8Builder::new()).with_field(item(DataType::Int8));
+    for row in rows {
+        ids.values().append_slice(&row.ids);
+        ids.append(true);
+        types.values().append_slice(&row.type_ids);
+        types.append(true);
+        mask.values().append_slice(&row.mask);
+        mask.append(true);
+    }
+    vec![Arc::new(ids.finish()), Arc::new(types.finish()), Arc::new(mask.finish())]
+}
+
+fn label_ids(batch: &RecordBatch, labels: &[String]) -> Result<ArrayRef> {
+    let names = batch.column_by_name("label").ok_or_else(|| Error::internal("the ingest artifact names labels but has no label column"))?;
+    let mut ids = Vec::with_capacity(names.len());
+    for name in names.as_string::<i32>() {
+        let id = name.and_then(|name| labels.iter().position(|label| label == name));
+        ids.push(id.ok_or_else(|| Error::internal("a row has a label that labels.json does not list"))? as i64);
+    }
+    Ok(Arc::new(Int64Array::from(ids)))
+}
+
+/// A text column of an artifact as owned strings.
+pub(crate) fn strings(batch: &RecordBatch, column: &str) -> Result<Vec<String>> {
+    let array = batch.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
+    let array = array.ok_or_else(|| Error::input(format!("the input artifact has no text column `{column}`")))?;
+    Ok(array.iter().map(|value| value.unwrap_or_default().to_owned()).collect())
+}
+
+fn has_text_pair(input: &Path, splits: &BTreeMap<String, u64>) -> Result<bool> {
+    for split in splits.keys() {
+        if let Some(file) = files_of(&input.join(split))?.first()
+            && let Some(batch) = TableReader::open(file)?.next()
+        {
+            return Ok(batch?.column_by_name("text_pair").is_some());
+        }
+    }
+    Ok(false)
+}
+
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).doing("make the folder", to)?;
+    for name in tokenizer_files(from) {
+        std::fs::copy(from.join(&name), to.join(&name)).doing("copy", &from.join(&name))?;
+    }
+    Ok(())
+}
+
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path).doing("read", path)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::internal(format!("{} cannot be read (line {}, column {})", path.display(), e.line(), e.column())))
+}

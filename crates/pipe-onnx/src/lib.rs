@@ -1,0 +1,16 @@
+//! ONNX: [`export::run`] records the forward pass of `pipe-model` as a graph and compares the file with the trained
+//! model, [`OrtPredictor`] runs it. The only home of the ONNX protobuf and of ONNX Runtime.
+
+mod backend;
+pub mod export;
+mod graph;
+mod metadata;
+mod parity;
+mod proto;
+mod session;
+#[cfg(test)]
+mod testing;
+mod weights;
+mod write;
+
+pub use session::OrtPredictor;

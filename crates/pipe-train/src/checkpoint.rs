@@ -1,0 +1,137 @@
+//! Checkpoints: written aside, made durable, renamed, hashed; a damaged one is passed over.
+//!
+//! ```text
+//! checkpoint-120/model.safetensors, optimizer.safetensors, state.json
+//! ```
+//!
+//! `state.json` is written last and holds the digests of the others. There is no random state to save: every
+//! micro-step seeds the generator from (seed, step, micro-step), and the data order follows from (seed, epoch).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use pipe_core::cache::{sync_dir, write_atomically};
+use pipe_core::{Error, IoContext, Result, digest};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::backend::Parameters;
+use crate::optimizer::AdamW;
+use crate::state::TrainerState;
+use crate::weights;
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    state: TrainerState,
+    /// File name → digest.
+    files: BTreeMap<String, String>,
+}
+
+/// The checkpoints of one training, in its scratch folder.
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(folder: &Path) -> Checkpoints {
+        Checkpoints { folder: folder.to_owned() }
+    }
+
+    fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("checkpoint-{step}"))
+    }
+
+    /// Writes the checkpoint of `state.global_step`, then drops all but it and the best one.
+    pub(crate) fn save(&self, parameters: &Parameters, optimizer: &AdamW, state: &TrainerState) -> Result<()> {
+        let path = self.path(state.global_step);
+        if !path.join(STATE).exists() {
+            let aside = self.folder.join(".writing");
+            if aside.exists() {
+                std::fs::remove_dir_all(&aside).doing("clear", &aside)?;
+            }
+            std::fs::create_dir_all(&aside).doing("make the folder", &aside)?;
+            weights::save(parameters, &aside.join(MODEL))?;
+            weights::save(&optimizer.state(), &aside.join(OPTIMIZER))?;
+            let mut files = BTreeMap::new();
+            for name in [MODEL, OPTIMIZER] {
+                let file = aside.join(name);
+                File::open(&file).and_then(|file| file.sync_all()).doing("write", &file)?;
+                files.insert(name.to_owned(), digest::of_file(&file)?);
+            }
+            let record = Record { version: VERSION, state: state.clone(), files };
+            write_atomically(&aside.join(STATE), &serde_json::to_vec(&record).expect("plain data")).doing("write", &aside.join(STATE))?;
+            if path.exists() {
+                std::fs::remove_dir_all(&path).doing("clear", &path)?;
+            }
+            std::fs::rename(&aside, &path).doing("finish", &path)?;
+            sync_dir(&self.folder).doing("write", &self.folder)?;
+        }
+        for step in self.steps()? {
+            if step != state.global_step && Some(step) != state.best_step {
+                let old = self.path(step);
+                std::fs::remove_dir_all(&old).doing("remove", &old)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest whole checkpoint: its state, after its tensors were copied into place.
+    pub(crate) fn resume(&self, parameters: &Parameters, optimizer: &mut AdamW) -> Result<Option<TrainerState>> {
+        for step in self.steps()?.into_iter().rev() {
+            let Some(record) = self.whole(step) else { continue };
+            // The best model so far must still be there, or the end of the run would have nothing to load.
+            if record.state.best_step.is_some_and(|best| best != step && self.whole(best).is_none()) {
+                continue;
+            }
+            copy_into(parameters, &weights::read(&self.path(step).join(MODEL))?)?;
+            optimizer.restore(&weights::read(&self.path(step).join(OPTIMIZER))?)?;
+            return Ok(Some(record.state));
+        }
+        Ok(None)
+    }
+
+    /// Copies the weights of the checkpoint at `step` into `parameters`.
+    pub(crate) fn load_model(&self, step: u64, parameters: &Parameters) -> Result<()> {
+        if self.whole(step).is_none() {
+            return Err(
+                Error::stage(format!("{} is damaged", self.path(step).display())).hint("run again: training goes on from the last whole checkpoint")
+            );
+        }
+        copy_into(parameters, &weights::read(&self.path(step).join(MODEL))?)
+    }
+
+    fn whole(&self, step: u64) -> Option<Record> {
+        let path = self.path(step);
+        let record: Record = serde_json::from_slice(&std::fs::read(path.join(STATE)).ok()?).ok()?;
+        let intact = record.files.iter().all(|(name, expected)| digest::of_file(&path.join(name)).is_ok_and(|found| found == *expected));
+        (record.version == VERSION && intact).then_some(record)
+    }
+
+    /// Steps of all finished checkpoints, ascending.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).doing("list", &self.folder)? {
+            let name = entry.doing("list", &self.folder)?.file_name();
+            steps.extend(name.to_str().and_then(|name| name.strip_prefix("checkpoint-")?.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+}
+
+fn copy_into(parameters: &Parameters, saved: &BTreeMap<String, Tensor>) -> Result<()> {
+    tch::no_grad(|| {
+        for (name, parameter) in parameters {
+            let tensor = saved.get(name).ok_or_else(|| Error::stage(format!("the checkpoint lacks `{name}`")))?;
+            parameter.shallow_clone().f_copy_(tensor).map_err(crate::backend::torch_error)?;
+        }
+        Ok(())
+    })
+}

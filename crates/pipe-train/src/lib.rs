@@ -1,0 +1,48 @@
+//! Training with libtorch: the backend, the optimizer, the loop, checkpoints. The only home of tch.
+//!
+//! The binary `pipe-train` is a worker: `pipe` starts it with a [`Request`](pipe_core::worker::Request) and reads
+//! its events. See [`pipe_core::worker`].
+
+mod backend;
+mod checkpoint;
+mod device;
+mod model;
+mod optimizer;
+mod reference;
+mod sampler;
+mod schedule;
+mod shim;
+mod state;
+mod trainer;
+mod weights;
+
+use pipe_core::worker::{Command, Request};
+use pipe_core::{Progress, Result, Summary};
+use pipe_data::TokenSource;
+
+pub use model::Model;
+pub use trainer::{TrainPaths, train};
+
+/// Does what `request` asks.
+pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
+    let device = device::open(request.device, request.cuda_libraries.as_deref())?;
+    if let Some(threads) = request.threads {
+        tch::set_num_threads(threads as i32);
+    }
+    match &request.command {
+        Command::Train { config, model, tokens, out, scratch, record } => {
+            train(config, &TrainPaths { model, tokens, out, scratch, record }, device, progress)
+        }
+        Command::Evaluate { config, model, tokens, split, out, scratch } => {
+            let mut model = Model::open(model, device, config.bf16)?;
+            let source = TokenSource::open(tokens, split, scratch)?;
+            let labels = pipe_core::provenance::Provenance::read(tokens)?.labels;
+            let report = pipe_core::evaluate(&mut model, &source, &labels, config.per_device_eval_batch_size, None, progress)?;
+            report.write(out)?;
+            Ok(report.summary(&config.metrics))
+        }
+        Command::Reference { model, tokens, split, rows, out, scratch } => {
+            reference::write(&mut Model::open(model, device, false)?, tokens, split, *rows, out, scratch)
+        }
+    }
+}

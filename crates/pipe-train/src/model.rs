@@ -1,0 +1,79 @@
+//! A classifier in libtorch: parameters, config, device; forward with and without gradients.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use pipe_core::{Batch, Error, Logits, Predictor, Result};
+use pipe_model::{EncoderInputs, ModelConfig, sequence_classification};
+use tch::{Device, Kind, Tensor};
+
+use crate::backend::{Parameters, TorchBackend, torch_error};
+use crate::weights::{self, Head, Loaded};
+
+/// A sequence classifier on one device.
+pub struct Model {
+    pub(crate) config: ModelConfig,
+    pub(crate) parameters: Parameters,
+    pub(crate) device: Device,
+    pub(crate) bf16: bool,
+}
+
+impl Model {
+    /// For fine-tuning: a head that is missing, or of other classes than `labels`, starts anew.
+    pub(crate) fn for_training(folder: &Path, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<(Model, Loaded)> {
+        let config = ModelConfig::read(folder)?;
+        let keep = config.labels().is_some_and(|known| known == labels);
+        let (parameters, loaded) = weights::load(folder, &config, labels.len(), Head::Fresh { seed: seed as i64, keep }, device)?;
+        for parameter in parameters.values() {
+            let _ = parameter.set_requires_grad(true);
+        }
+        Ok((Model { config, parameters, device, bf16 }, loaded))
+    }
+
+    /// A finished classifier, for evaluation.
+    pub fn open(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
+        let config = ModelConfig::read(folder)?;
+        let labels = config.labels().ok_or_else(|| Error::input(format!("{} names no classes (id2label)", folder.join("config.json").display())))?;
+        let (parameters, _) = weights::load(folder, &config, labels.len(), Head::Required, device)?;
+        Ok(Model { config, parameters, device, bf16 })
+    }
+
+    /// Logits `[rows, classes]` in f32. `training` switches dropout on.
+    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+        let shape = [batch.rows.len() as i64, batch.length as i64];
+        let matrix = |values: &[i64]| {
+            Tensor::f_from_slice(values).and_then(|flat| flat.f_view(shape)).map(|matrix| Rc::new(matrix.to_device(self.device))).map_err(torch_error)
+        };
+        let inputs = EncoderInputs {
+            input_ids: matrix(&batch.input_ids)?,
+            attention_mask: matrix(&batch.attention_mask)?,
+            token_type_ids: matrix(&batch.token_type_ids)?,
+        };
+        let backend = TorchBackend::new(&self.parameters, training, self.bf16);
+        let logits = sequence_classification(&backend, &self.config, &inputs)?;
+        logits.f_to_kind(Kind::Float).map_err(torch_error)
+    }
+
+    /// Rows that the model cannot take are refused before any work.
+    pub(crate) fn check_rows(&self, lengths: &[u32], vocab_size: usize) -> Result<()> {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        if i64::from(longest) > self.config.max_positions {
+            return Err(Error::input(format!("a row has {longest} tokens, the model has {} positions", self.config.max_positions))
+                .hint(format!("set `max_length` of the tokenize stage to {} or less", self.config.max_positions)));
+        }
+        if vocab_size as i64 > self.config.vocab_size {
+            return Err(Error::input(format!("the tokenizer has {vocab_size} tokens, the model knows {}", self.config.vocab_size))
+                .hint("tokenize with the tokenizer of the same model folder"));
+        }
+        Ok(())
+    }
+}
+
+impl Predictor for Model {
+    fn predict(&mut self, batch: &Batch) -> Result<Logits> {
+        let logits = tch::no_grad(|| self.forward(batch, false))?;
+        let classes = logits.size()[1] as usize;
+        let values: Vec<f32> = Vec::try_from(logits.f_contiguous().and_then(|x| x.f_view(-1)).map_err(torch_error)?).map_err(torch_error)?;
+        Ok(Logits { classes, values })
+    }
+}

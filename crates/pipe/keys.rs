@@ -1,0 +1,131 @@
+//! The key of a step: its settings, the content of its inputs, sources and assets, and what computes it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pipe_core::cache::{Artifact, SHARED_PART};
+use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
+use pipe_core::digest::DigestCache;
+use pipe_core::key::{Components, InputComponent};
+use pipe_core::native::NativeLibraries;
+use pipe_core::source::{self, SourceFile};
+use pipe_core::worker::ResolvedDevice;
+use pipe_core::{Error, IoContext, Result, Step};
+
+/// What is looked up once for all steps.
+pub(crate) struct KeyContext<'c> {
+    pub(crate) root: &'c Path,
+    pub(crate) digests: &'c DigestCache,
+    /// An error only once a stage needs it: a machine without native libraries still ingests.
+    pub(crate) native: &'c Result<NativeLibraries>,
+}
+
+/// A step's key components, and the source files found on the way.
+pub(crate) struct StepComponents {
+    pub(crate) components: Components,
+    pub(crate) sources: Vec<SourceFile>,
+}
+
+impl KeyContext<'_> {
+    pub(crate) fn native(&self) -> Result<&NativeLibraries> {
+        self.native.as_ref().map_err(Clone::clone)
+    }
+
+    /// `inputs` are the artifacts of the step's inputs, in their order.
+    pub(crate) fn components(&self, step: &Step<'_>, inputs: &[&Artifact]) -> Result<StepComponents> {
+        let config = &step.stage.config;
+        let kind = config.kind();
+        let mut input_components = Vec::new();
+        for (input, artifact) in step.inputs.iter().zip(inputs) {
+            let parts = &artifact.manifest.parts;
+            let wanted = |part: &str| part == SHARED_PART || input.splits.as_ref().is_none_or(|splits| splits.iter().any(|split| split == part));
+            if let Some(missing) =
+                input.splits.iter().flatten().find(|split| input.splits.as_ref().is_some_and(|all| all.len() == 1) && !parts.contains_key(*split))
+            {
+                let known: Vec<&str> = artifact.manifest.splits.keys().map(String::as_str).collect();
+                return Err(Error::usage(format!("stage `{}` reads the split `{missing}`, which its input does not have", step.stage.name))
+                    .hint(format!("it has: {}; ingest's `split:` says which there are", known.join(", "))));
+            }
+            let parts = parts.iter().filter(|(part, _)| wanted(part)).map(|(part, content)| (part.clone(), content.clone())).collect();
+            input_components.push(InputComponent { kind: input.kind, parts });
+        }
+        let sources = match config {
+            StageConfig::Ingest(config) => source::resolve(self.root, &config.source)?,
+            _ => Vec::new(),
+        };
+        let components = Components {
+            stage: kind,
+            version: kind.version(),
+            with: config.semantic(),
+            inputs: input_components,
+            sources: sources.iter().map(|source| self.digests.file(&source.path)).collect::<Result<_>>()?,
+            assets: config.assets().iter().map(|asset| Ok((asset.setting.to_owned(), self.asset(asset)?))).collect::<Result<_>>()?,
+            environment: self.environment(step)?,
+        };
+        Ok(StepComponents { components, sources })
+    }
+
+    fn asset(&self, asset: &Asset) -> Result<String> {
+        let folder = self.root.join(&asset.path);
+        if !folder.is_dir() {
+            let hint = match asset.kind {
+                AssetKind::Model | AssetKind::Tokenizer => "give a Hugging Face model folder; the example model comes with `cargo xtask setup`",
+                AssetKind::Export | AssetKind::Provenance => "give a folder made by the export stage; run the pipeline that publishes it first",
+            };
+            return Err(Error::input(format!("there is no folder {} (named by `{}`)", folder.display(), asset.setting)).hint(hint));
+        }
+        let names: Vec<String> = match asset.kind {
+            AssetKind::Tokenizer => pipe_data::tokenize::tokenizer_files(&folder),
+            AssetKind::Provenance => vec![pipe_core::provenance::FILE_NAME.to_owned()],
+            AssetKind::Export => list(&folder)?,
+            AssetKind::Model => list(&folder)?
+                .into_iter()
+                .filter(|name| name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
+                .collect(),
+        };
+        if let Some(missing) = names.iter().find(|name| !folder.join(name).is_file()) {
+            return Err(Error::input(format!("{} has no {missing}", folder.display())).hint("give a folder made by pipe's export stage"));
+        }
+        self.digests.files(&folder, &names)
+    }
+
+    /// Native libraries and devices that the bytes of the output depend on.
+    fn environment(&self, step: &Step<'_>) -> Result<BTreeMap<String, String>> {
+        let mut environment = BTreeMap::new();
+        let mut torch = |device: Option<ResolvedDevice>| -> Result<()> {
+            environment.insert("libtorch".to_owned(), self.native()?.libtorch_version()?);
+            if let Some(device) = device {
+                let name = if device == ResolvedDevice::Cuda { "cuda" } else { "cpu" };
+                environment.insert("device".to_owned(), name.to_owned());
+            }
+            Ok(())
+        };
+        match &step.stage.config {
+            StageConfig::Ingest(_) | StageConfig::Tokenize(_) => {}
+            StageConfig::Train(config) => torch(Some(self.native()?.resolve_device(config.device)?))?,
+            StageConfig::Evaluate(config) if step.inputs[0].kind == StageKind::Train => torch(Some(self.native()?.resolve_device(config.device)?))?,
+            StageConfig::Export(_) => {
+                torch(None)?;
+                environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
+            }
+            StageConfig::Evaluate(_) | StageConfig::Predict(_) => {
+                environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
+            }
+        }
+        Ok(environment)
+    }
+}
+
+/// Plain files directly in `folder`, sorted.
+fn list(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).doing("list", folder)? {
+        let entry = entry.doing("list", folder)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

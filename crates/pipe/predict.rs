@@ -1,0 +1,54 @@
+//! `pipe predict`: scores one file with an exported model, without a pipeline.
+
+use pipe_core::config::{ColumnsConfig, SourceConfig, SourceFormat};
+use pipe_core::native::NativeLibraries;
+use pipe_core::source::SourceFile;
+use pipe_core::{Error, IoContext, Result};
+use pipe_data::predict::{TextPipeline, file_rows, predict};
+use pipe_onnx::OrtPredictor;
+
+use crate::cli::PredictArgs;
+use crate::signals::Signals;
+use crate::terminal::Terminal;
+
+/// As large as the stage's default: caps memory.
+const TOKENS_PER_BATCH: usize = 1024;
+
+pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
+    let signals = Signals::install()?;
+    let progress = Terminal::new(args.log_format).stage("predict", "reading the model", &signals);
+    if !args.input.is_file() {
+        return Err(Error::input(format!("there is no file {}", args.input.display())));
+    }
+    if args.model.join("model.safetensors").exists() && !args.model.join("model.onnx").exists() {
+        return Err(Error::input(format!("{} is a trained model, not an export", args.model.display()))
+            .hint("run the pipeline's export stage and give the folder with model.onnx"));
+    }
+    let format = SourceFormat::of_path(&args.input).ok_or_else(|| {
+        Error::input(format!("cannot tell the format of {} from its name", args.input.display())).hint("name it .csv, .tsv, .jsonl or .parquet")
+    })?;
+    let source = SourceConfig { encoding: args.encoding.clone(), ..SourceConfig::default() };
+    let columns = ColumnsConfig { text: args.text.clone(), text_pair: args.text_pair.clone(), label: None, id: args.id.clone() };
+    let pipeline = TextPipeline::open(&args.model, !args.no_scrub, None, TOKENS_PER_BATCH)?;
+    let mut predictor = OrtPredictor::open(&args.model, &NativeLibraries::locate()?, args.threads)?;
+    let mut rejected = 0;
+    let file = SourceFile { path: args.input.clone(), format };
+    // Written aside: a reader of the output sees all rows or none.
+    let aside = args.output.with_extension("parquet.part");
+    let rows = file_rows(&file, &source, &columns, &mut rejected)?;
+    let counts = predict(&pipeline, &mut predictor, rows, 0, &aside, &progress);
+    progress.finish();
+    let counts = counts.inspect_err(|_| {
+        let _ = std::fs::remove_file(&aside);
+    })?;
+    std::fs::rename(&aside, &args.output).doing("write", &args.output)?;
+    let mut notes = Vec::new();
+    for (count, what) in [(rejected, "rejected"), (counts.truncated, "truncated"), (counts.entities, "entities scrubbed")] {
+        if count > 0 {
+            notes.push(format!("{count} {what}"));
+        }
+    }
+    let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+    println!("{}: {} rows scored{notes}", args.output.display(), counts.rows);
+    Ok(0)
+}

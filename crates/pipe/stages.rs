@@ -1,0 +1,159 @@
+//! One match from a stage's config to the function that does it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pipe_core::cache::{Artifact, PendingArtifact};
+use pipe_core::config::{EvaluateConfig, ExportConfig, PredictConfig, StageConfig, StageKind, TrainConfig};
+use pipe_core::key::Components;
+use pipe_core::provenance::Provenance;
+use pipe_core::source::SourceFile;
+use pipe_core::worker::{Command, Request, ResolvedDevice};
+use pipe_core::{Error, IoContext, Progress, Result, Step, Summary};
+use pipe_data::TokenSource;
+use pipe_data::ingest::{self, IngestSource};
+use pipe_data::predict::{TextPipeline, artifact_rows, predict};
+use pipe_data::tokenize;
+use pipe_onnx::{OrtPredictor, export};
+use serde_json::json;
+
+use crate::keys::KeyContext;
+use crate::signals::Signals;
+use crate::worker::Worker;
+
+/// Everything a stage may read, and where it writes.
+pub(crate) struct StageContext<'c> {
+    pub(crate) root: &'c Path,
+    pub(crate) step: &'c Step<'c>,
+    /// Artifacts in the order of the step's inputs.
+    pub(crate) inputs: Vec<&'c Artifact>,
+    /// Ingest's source files; their digests are in `components`, in the same order.
+    pub(crate) sources: Vec<SourceFile>,
+    pub(crate) components: &'c Components,
+    pub(crate) keys: &'c KeyContext<'c>,
+    pub(crate) pending: &'c PendingArtifact,
+    /// Folder for this run's timed records of the stage.
+    pub(crate) record: PathBuf,
+    pub(crate) signals: &'c Signals,
+    pub(crate) progress: &'c dyn Progress,
+}
+
+pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
+    let out = context.pending.out();
+    match &context.step.stage.config {
+        StageConfig::Ingest(config) => {
+            let digests = context.components.sources.iter().cloned();
+            let sources: Vec<IngestSource> =
+                context.sources.iter().cloned().zip(digests).map(|(file, digest)| IngestSource { file, digest }).collect();
+            ingest::run(config, context.root, &sources, &out, context.progress)
+        }
+        StageConfig::Tokenize(config) => tokenize::run(config, context.root, &context.inputs[0].path, &context.splits(0), &out, context.progress),
+        StageConfig::Train(config) => train(config, context, out),
+        StageConfig::Evaluate(config) => evaluate(config, context, out),
+        StageConfig::Export(config) => export_onnx(config, context, &out),
+        StageConfig::Predict(config) => predict_rows(config, context, &out),
+    }
+}
+
+impl StageContext<'_> {
+    /// Rows of the splits that the step reads of its input at `at`.
+    fn splits(&self, at: usize) -> BTreeMap<String, u64> {
+        let wanted = &self.step.inputs[at].splits;
+        let splits = &self.inputs[at].manifest.splits;
+        splits
+            .iter()
+            .filter(|(name, _)| wanted.as_ref().is_none_or(|wanted| wanted.contains(name)))
+            .map(|(name, rows)| (name.clone(), *rows))
+            .collect()
+    }
+
+    /// The one split that the step reads of its input at `at`.
+    fn split(&self, at: usize) -> Result<String> {
+        let split = self.splits(at).into_keys().next();
+        split.ok_or_else(|| Error::usage(format!("stage `{}` reads a split that its input does not have", self.step.stage.name)))
+    }
+
+    fn ask_worker(&self, command: Command, device: ResolvedDevice, threads: Option<usize>) -> Result<Summary> {
+        let cuda_libraries = if device == ResolvedDevice::Cuda { self.keys.native()?.cuda_libraries() } else { None };
+        let request = Request { command, device, threads, cuda_libraries };
+        Worker::start(&request, self.pending.lock(), &self.record)?.wait(self.signals, self.progress)
+    }
+}
+
+fn train(config: &TrainConfig, context: &StageContext<'_>, out: PathBuf) -> Result<Summary> {
+    let device = context.keys.native()?.resolve_device(config.device)?;
+    let command = Command::Train {
+        config: Box::new(config.clone()),
+        model: context.root.join(&config.model),
+        tokens: context.inputs[0].path.clone(),
+        out,
+        scratch: context.pending.scratch(),
+        record: context.record.clone(),
+    };
+    context.ask_worker(command, device, config.torch_threads)
+}
+
+/// On the trained model in the worker, on an export right here.
+fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -> Result<Summary> {
+    let (model, tokens, split) = (&context.inputs[0].path, &context.inputs[1].path, context.split(1)?);
+    if context.step.inputs[0].kind == StageKind::Train {
+        let device = context.keys.native()?.resolve_device(config.device)?;
+        let command = Command::Evaluate {
+            config: config.clone(),
+            model: model.clone(),
+            tokens: tokens.clone(),
+            split,
+            out,
+            scratch: context.pending.scratch(),
+        };
+        return context.ask_worker(command, device, config.torch_threads);
+    }
+    let mut predictor = OrtPredictor::open(model, context.keys.native()?, config.torch_threads)?;
+    let (model, data) = (Provenance::read(model)?, Provenance::read(tokens)?);
+    if (&model.labels, &model.tokenize.tokenizer) != (&data.labels, &data.tokenize.tokenizer) {
+        return Err(Error::input("the export was trained with other classes or another tokenizer than these tokens")
+            .hint("evaluate it on tokens of its own pipeline"));
+    }
+    let source = TokenSource::open(tokens, &split, &context.pending.scratch())?;
+    let report = pipe_core::evaluate(&mut predictor, &source, &data.labels, config.per_device_eval_batch_size, None, context.progress)?;
+    report.write(&out)?;
+    Ok(report.summary(&config.metrics))
+}
+
+/// The worker scores some real rows, then the graph is recorded and must score them the same.
+fn export_onnx(config: &ExportConfig, context: &StageContext<'_>, out: &Path) -> Result<Summary> {
+    let (model, tokens) = (&context.inputs[0].path, &context.inputs[1].path);
+    let scratch = context.pending.scratch();
+    let reference = scratch.join("reference.safetensors");
+    let command = Command::Reference {
+        model: model.clone(),
+        tokens: tokens.clone(),
+        split: context.split(1)?,
+        rows: config.parity.rows,
+        out: reference.clone(),
+        scratch,
+    };
+    context.ask_worker(command, ResolvedDevice::Cpu, None)?;
+    export::run(config, model, &reference, context.keys.native()?, out, context.progress)
+}
+
+fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path) -> Result<Summary> {
+    let (model, rows_at) = match &config.model {
+        Some(model) => (context.root.join(model), 0),
+        None => (context.inputs[0].path.clone(), 1),
+    };
+    let rows = context.inputs[rows_at];
+    // Rows that went through the model's own policy need not go through it again.
+    let applied: pipe_data::scrub::ScrubPolicy = pipe_data::tokenize::read_json(&rows.path.join("scrub.json"))?;
+    let pipeline = TextPipeline::open(&model, config.scrub, Some(&applied.digest()), config.tokens_per_batch)?;
+    let mut predictor = OrtPredictor::open(&model, context.keys.native()?, config.threads)?;
+    let splits = context.splits(rows_at);
+    let total = splits.values().sum();
+    let names: Vec<String> = splits.into_keys().collect();
+    let path = out.join("predictions.parquet");
+    std::fs::create_dir_all(out).doing("make the folder", out)?;
+    let counts = predict(&pipeline, &mut predictor, artifact_rows(&rows.path, &names)?, total, &path, context.progress)?;
+    let line = format!("{} rows scored", counts.rows);
+    let figures = BTreeMap::from([("truncated".to_owned(), json!(counts.truncated)), ("entities".to_owned(), json!(counts.entities))]);
+    Ok(Summary { rows: counts.rows, line, figures, ..Summary::default() })
+}

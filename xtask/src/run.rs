@@ -1,0 +1,29 @@
+//! `cargo xtask run`: from a fresh checkout to a pipeline that runs.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use crate::args::Args;
+use crate::error::{Error, Result};
+use crate::setup;
+use crate::workspace::Workspace;
+
+const HELP: &str = "\
+Sets up, builds `pipe` and its worker in release mode, and runs `pipe run` with the arguments given.
+
+usage: cargo xtask run FILE [ARGUMENTS OF `pipe run`]...
+";
+
+pub(crate) fn command(workspace: &Workspace, args: Args) -> Result<ExitCode> {
+    if args.help(HELP) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    setup::run(workspace)?;
+    let pipe = match workspace.build_release()? {
+        Ok(folder) => folder.join("pipe"),
+        Err(failed) => return Ok(failed),
+    };
+    // In place of this process, so that signals and the exit code are pipe's own.
+    let cause = Command::new(&pipe).arg("run").args(args.into_rest()).exec();
+    Err(Error::io("start", &pipe, &cause))
+}
