@@ -8,6 +8,8 @@ mod checkpoint;
 mod device;
 mod model;
 mod optimizer;
+#[cfg(test)]
+mod parity_tests;
 mod reference;
 mod sampler;
 mod schedule;

@@ -67,7 +67,7 @@ impl StageKind {
 /// The settings of one stage, by its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StageConfig {
-    Ingest(IngestConfig),
+    Ingest(Box<IngestConfig>),
     Tokenize(TokenizeConfig),
     Train(Box<TrainConfig>),
     Evaluate(EvaluateConfig),
@@ -100,7 +100,7 @@ impl StageConfig {
     /// Reads `with:` according to `uses:`.
     pub fn read(kind: StageKind, node: &Node) -> Result<Self, Problem> {
         let config = match kind {
-            StageKind::Ingest => StageConfig::Ingest(from_node(node)?),
+            StageKind::Ingest => StageConfig::Ingest(Box::new(from_node(node)?)),
             StageKind::Tokenize => StageConfig::Tokenize(from_node(node)?),
             StageKind::Train => StageConfig::Train(Box::new(from_node(node)?)),
             StageKind::Evaluate => StageConfig::Evaluate(from_node(node)?),
@@ -136,7 +136,7 @@ impl StageConfig {
     /// The settings that decide the output's bytes: defaults, paths, worker counts and gates left out.
     pub fn semantic(&self) -> Value {
         match self {
-            StageConfig::Ingest(config) => semantic(config, &IngestConfig::default(), &["source.paths", "scrub.model", "rejects"]),
+            StageConfig::Ingest(config) => semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "scrub.model", "rejects"]),
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["gate", "device", "torch_threads"]),
