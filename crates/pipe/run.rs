@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pipe_core::cache::{Artifact, Cache, LockError};
+use pipe_core::cache::{Artifact, Cache, LockError, PendingArtifact};
 use pipe_core::config::{EvaluateConfig, StageConfig};
 use pipe_core::digest::DigestCache;
 use pipe_core::file::PipelineFile;
@@ -58,7 +58,11 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     digests.save();
     record.end(started.elapsed().as_secs_f64(), &result);
     if !args.dry_run {
-        record.write(&cache)?;
+        let written = record.write(&cache);
+        // A disk that is too full for the stage is too full for its record: the stage's error says more.
+        if result.is_ok() {
+            written?;
+        }
     }
     for table in tables {
         println!("{table}");
@@ -259,7 +263,17 @@ impl Run<'_> {
     ) -> Result<(Artifact, Summary)> {
         let step = &self.plan.steps[at];
         let progress = self.terminal.stage(&step.stage.name, reason, self.signals);
-        let pending = self.cache.begin(key)?;
+        let pending = match self.begin(key, &progress) {
+            Ok(Begun::Pending(pending)) => pending,
+            Ok(Begun::MadeByOther(artifact)) => {
+                progress.finish();
+                return Ok((*artifact, Summary { line: "made by another run".into(), ..Summary::default() }));
+            }
+            Err(error) => {
+                progress.finish();
+                return Err(error);
+            }
+        };
         let context = StageContext {
             root: &self.plan.file.root,
             step,
@@ -278,6 +292,28 @@ impl Run<'_> {
         progress.check()?;
         let splits = summary.splits.clone();
         Ok((pending.commit(components, splits)?, summary))
+    }
+
+    /// Takes the key's lock. Whoever holds it makes the same output, or is a worker about to end: worth waiting for.
+    fn begin(&self, key: &Key, progress: &dyn Progress) -> Result<Begun> {
+        let mut told = false;
+        loop {
+            match self.cache.begin(key) {
+                Ok(pending) => {
+                    let made = if told { self.cache.lookup(key)? } else { None };
+                    return Ok(made.map_or(Begun::Pending(pending), |artifact| Begun::MadeByOther(Box::new(artifact))));
+                }
+                Err(LockError::Failed(error)) => return Err(error),
+                Err(LockError::Held(holder)) => {
+                    if !told {
+                        told = true;
+                        progress.note(&format!("waiting for {holder}, which makes the same output"));
+                    }
+                    progress.check()?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
     }
 
     /// What happens whether a stage ran or was reused: note it, publish it, check its gates.
@@ -299,6 +335,12 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// What waiting for a key's lock led to.
+enum Begun {
+    Pending(PendingArtifact),
+    MadeByOther(Box<Artifact>),
 }
 
 fn blank(step: &Step<'_>) -> StageRecord {

@@ -65,7 +65,8 @@ pub(crate) fn epoch(rows: &[usize], lengths: &[u32], batch: usize, strategy: Sam
     }
     let mut batches: Vec<Vec<usize>> = Vec::new();
     for mega in order.chunks_mut(batch * MEGABATCH) {
-        mega.sort_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
+        // Stable on a shuffled order: rows of one length must stay mixed, since files are often sorted by class.
+        mega.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
         batches.extend(mega.chunks(batch).map(<[usize]>::to_vec));
     }
     // In random order, or every megabatch would run from long rows to short ones; a smaller last batch stays last.
@@ -107,6 +108,15 @@ mod tests {
             batches.iter().map(|batch| u64::from(batch.iter().map(|&row| lengths[row]).max().unwrap()) * batch.len() as u64).sum()
         };
         assert!(padding(SamplingStrategy::GroupByLength) * 10 < padding(SamplingStrategy::Random) * 7);
+    }
+
+    #[test]
+    fn rows_of_one_length_stay_mixed() {
+        // A file sorted by class: the first half of the rows is of one class. All rows are equally long.
+        let rows: Vec<usize> = (0..1600).collect();
+        let batches = epoch(&rows, &[30; 1600], 32, SamplingStrategy::GroupByLength, 7, 0);
+        let first_class = |batch: &Vec<usize>| batch.iter().filter(|&&row| row < 800).count();
+        assert!(batches.iter().all(|batch| (4..=28).contains(&first_class(batch))));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pipe_core::config::{IntervalStrategy, TrainConfig};
 use pipe_core::metrics::ClassificationReport;
@@ -64,12 +64,11 @@ pub fn train(config: &TrainConfig, paths: &TrainPaths<'_>, device: Device, progr
     let mut trainer = Trainer::new(config, paths, device, progress)?;
     let loaded = started.elapsed();
     let resumed_at = trainer.resume()?;
-    let rows_trained = trainer.run()?;
-    let seconds = started.elapsed().as_secs_f64();
+    let (rows_trained, training) = trainer.run()?;
     trainer.finish(paths)?;
     let record = json!({
-        "train_runtime": seconds, "load_seconds": loaded.as_secs_f64(), "resumed_at_step": resumed_at,
-        "train_samples_per_second": rows_trained as f64 / (seconds - loaded.as_secs_f64()),
+        "train_runtime": started.elapsed().as_secs_f64(), "load_seconds": loaded.as_secs_f64(), "step_seconds": training.as_secs_f64(),
+        "resumed_at_step": resumed_at, "train_samples_per_second": rows_trained as f64 / training.as_secs_f64(),
         "steps": trainer.state.global_step, "threads": tch::get_num_threads(), "device": format!("{device:?}"),
     });
     std::fs::create_dir_all(paths.record).doing("make the folder", paths.record)?;
@@ -139,10 +138,11 @@ impl<'t> Trainer<'t> {
         Ok(self.state.global_step)
     }
 
-    /// All steps that are left; the number of rows they trained on.
-    fn run(&mut self) -> Result<u64> {
+    /// All steps that are left; the number of rows they trained on, and the time in them without evaluations and
+    /// checkpoints.
+    fn run(&mut self) -> Result<(u64, Duration)> {
         let effective = self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps;
-        let (started, mut rows_trained) = (Instant::now(), 0u64);
+        let (mut training, mut rows_trained) = (Duration::ZERO, 0u64);
         while self.state.global_step < self.state.max_steps && !self.out_of_patience() {
             let epoch = self.state.global_step / self.steps_per_epoch;
             let batches = sampler::epoch(&self.rows, self.train.lengths(), effective, self.config.train_sampling_strategy, self.config.seed, epoch);
@@ -152,6 +152,7 @@ impl<'t> Trainer<'t> {
                     self.checkpoints.save(&self.model.parameters, &self.optimizer, &self.state)?;
                     return Err(stop);
                 }
+                let started = Instant::now();
                 let lr = self.schedule.rate(self.state.global_step);
                 let loss = self.accumulate(batch)?;
                 let norm = self.optimizer.step(self.state.global_step, lr)?;
@@ -159,7 +160,8 @@ impl<'t> Trainer<'t> {
                 self.state.global_step += 1;
                 self.log_step(loss, norm, lr);
                 rows_trained += batch.len() as u64;
-                let rate = rows_trained as f64 / started.elapsed().as_secs_f64();
+                training += started.elapsed();
+                let rate = rows_trained as f64 / training.as_secs_f64();
                 self.progress.advance(self.state.global_step, self.state.max_steps, "steps", &format!("loss {loss:.3}, {rate:.0} rows/s"));
                 self.evaluate_and_save()?;
                 if self.state.global_step >= self.state.max_steps || self.out_of_patience() {
@@ -167,7 +169,7 @@ impl<'t> Trainer<'t> {
                 }
             }
         }
-        Ok(rows_trained)
+        Ok((rows_trained, training))
     }
 
     /// Gradients of the mean loss over `batch`, micro-batch by micro-batch; that loss.

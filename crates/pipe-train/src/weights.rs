@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -166,7 +167,9 @@ pub(crate) fn save(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<()
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(error) => Error::io("write", path, error),
         other => Error::stage(format!("cannot write {}: {other}", path.display())),
-    })
+    })?;
+    // It makes the file readable by its owner alone, unlike the files that stand beside it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).doing("write", path)
 }
 
 /// Reads a file that [`save`] wrote.

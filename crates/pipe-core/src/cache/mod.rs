@@ -122,7 +122,7 @@ impl Cache {
     }
 
     /// Starts (or goes on with) the work of `key`, holding its lock.
-    pub fn begin(&self, key: &Key) -> Result<PendingArtifact> {
+    pub fn begin(&self, key: &Key) -> Result<PendingArtifact, LockError> {
         PendingArtifact::begin(self, key)
     }
 

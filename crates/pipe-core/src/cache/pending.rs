@@ -21,12 +21,12 @@ pub struct PendingArtifact {
 }
 
 impl PendingArtifact {
-    pub(super) fn begin(cache: &Cache, key: &Key) -> Result<PendingArtifact> {
-        let lock = Lock::acquire(&cache.dir.join("locks").join(format!("key-{key}.lock"))).map_err(|error| match error {
-            LockError::Held(holder) => Error::stage(format!("another run is making this very output ({holder})"))
-                .hint("wait for it to end, then run again: its result will be reused"),
-            LockError::Failed(error) => error,
-        })?;
+    pub(super) fn begin(cache: &Cache, key: &Key) -> Result<PendingArtifact, LockError> {
+        let lock = Lock::acquire(&cache.dir.join("locks").join(format!("key-{key}.lock")))?;
+        PendingArtifact::prepare(cache, key, lock).map_err(LockError::Failed)
+    }
+
+    fn prepare(cache: &Cache, key: &Key, lock: Lock) -> Result<PendingArtifact> {
         let work = cache.dir.join("work").join(key.as_str());
         let out = work.join("out");
         // Half-written output of a killed run is never trusted; what may be trusted is in `scratch`.
@@ -188,7 +188,7 @@ mod tests {
         let cache = Cache::open(folder.path()).unwrap();
         let key = Key::of(&components(1));
         let held = cache.begin(&key).unwrap();
-        assert!(cache.begin(&key).unwrap_err().message.contains("process"));
+        assert!(matches!(cache.begin(&key), Err(LockError::Held(who)) if who.contains("process")));
         drop(held);
         assert!(cache.begin(&key).is_ok());
     }

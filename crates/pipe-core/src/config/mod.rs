@@ -136,7 +136,7 @@ impl StageConfig {
     /// The settings that decide the output's bytes: defaults, paths, worker counts and gates left out.
     pub fn semantic(&self) -> Value {
         match self {
-            StageConfig::Ingest(config) => semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "scrub.model", "rejects"]),
+            StageConfig::Ingest(config) => semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "scrub.model"]),
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["gate", "device", "torch_threads"]),
