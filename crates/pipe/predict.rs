@@ -1,6 +1,8 @@
 //! `pipe predict`: scores one file with an exported model, without a pipeline.
 
-use pipe_core::config::{ColumnsConfig, SourceConfig, SourceFormat};
+use std::path::Path;
+
+use pipe_core::config::{ColumnsConfig, RejectsConfig, SourceConfig, SourceFormat};
 use pipe_core::native::NativeLibraries;
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Result};
@@ -9,7 +11,7 @@ use pipe_onnx::OrtPredictor;
 
 use crate::cli::PredictArgs;
 use crate::signals::Signals;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, print_result};
 
 /// As large as the stage's default: caps memory.
 const TOKENS_PER_BATCH: usize = 1024;
@@ -38,10 +40,14 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let rows = file_rows(&file, &source, &columns, &mut rejected)?;
     let counts = predict(&pipeline, &mut predictor, rows, 0, &aside, &progress);
     progress.finish();
-    let counts = counts.inspect_err(|_| {
+    let written = counts.and_then(|counts| {
+        check_rejects(&args.input, counts.rows, rejected)?;
+        std::fs::rename(&aside, &args.output).doing("write", &args.output)?;
+        Ok(counts)
+    });
+    let counts = written.inspect_err(|_| {
         let _ = std::fs::remove_file(&aside);
     })?;
-    std::fs::rename(&aside, &args.output).doing("write", &args.output)?;
     let mut notes = Vec::new();
     for (count, what) in [(rejected, "rejected"), (counts.truncated, "truncated"), (counts.entities, "entities scrubbed")] {
         if count > 0 {
@@ -49,6 +55,19 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
         }
     }
     let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
-    println!("{}: {} rows scored{notes}", args.output.display(), counts.rows);
+    print_result(&format!("{}: {} rows scored{notes}", args.output.display(), counts.rows));
     Ok(0)
+}
+
+/// Nothing scored, or many rows left out, is no success: a nightly job would not notice.
+fn check_rejects(input: &Path, scored: u64, rejected: u64) -> Result<()> {
+    let read = scored + rejected;
+    if read == 0 {
+        return Err(Error::input(format!("{} holds no rows", input.display())).hint("is the file complete?"));
+    }
+    if rejected as f64 > RejectsConfig::default().max_ratio * read as f64 {
+        return Err(Error::input(format!("{rejected} of {read} rows of {} were rejected", input.display()))
+            .hint("is --encoding right, and --text the column of the text?"));
+    }
+    Ok(())
 }

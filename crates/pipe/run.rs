@@ -19,7 +19,7 @@ use crate::publish::publish;
 use crate::record::{RunRecord, StageRecord};
 use crate::signals::Signals;
 use crate::stages::{self, StageContext};
-use crate::terminal::{Terminal, duration};
+use crate::terminal::{Terminal, duration, print_result};
 
 /// Where the cache of a pipeline is.
 pub(crate) fn cache_dir(args: &FileArgs, file: &PipelineFile) -> PathBuf {
@@ -58,14 +58,14 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     digests.save();
     record.end(started.elapsed().as_secs_f64(), &result);
     if !args.dry_run {
-        let written = record.write(&cache);
-        // A disk that is too full for the stage is too full for its record: the stage's error says more.
-        if result.is_ok() {
-            written?;
+        // It describes the run and nothing depends on it: a disk too full for it must not fail what is done, nor hide
+        // the error of what is not.
+        if let Err(error) = record.write(&cache) {
+            terminal.note(&format!("the run's record is missing: {}", error.message));
         }
     }
     for table in tables {
-        println!("{table}");
+        print_result(&table);
     }
     result?;
     conclude(&record, args.dry_run);
@@ -78,9 +78,9 @@ fn conclude(record: &RunRecord, dry_run: bool) {
     let count = record.stages.len();
     let stages = |n: usize| if n == 1 { "1 stage".to_owned() } else { format!("{n} stages") };
     match ran {
-        _ if dry_run => println!("dry run: {} would run, {} up to date", stages(ran), count - ran),
-        0 => println!("{}: {} up to date, nothing to do ({:.0} ms)", record.pipeline, stages(count), record.seconds * 1000.0),
-        _ => println!("{}: {} ran, {} reused, in {}", record.pipeline, stages(ran), count - ran, duration(record.seconds)),
+        _ if dry_run => print_result(&format!("dry run: {} would run, {} up to date", stages(ran), count - ran)),
+        0 => print_result(&format!("{}: {} up to date, nothing to do ({:.0} ms)", record.pipeline, stages(count), record.seconds * 1000.0)),
+        _ => print_result(&format!("{}: {} ran, {} reused, in {}", record.pipeline, stages(ran), count - ran, duration(record.seconds))),
     }
 }
 
@@ -210,7 +210,7 @@ impl Run<'_> {
                     }
                 }
             };
-            self.say_done(&stage_record, selected.len());
+            self.say_done(&stage_record);
             record.stages.push(stage_record);
             if !self.dry_run {
                 self.after(at, &key)?;
@@ -220,7 +220,7 @@ impl Run<'_> {
     }
 
     /// A run in which all is reused says so in one line; lines for single reused stages come only beside others.
-    fn say_done(&self, record: &StageRecord, _selected: usize) {
+    fn say_done(&self, record: &StageRecord) {
         if record.status != "cached" {
             self.terminal.stage_done(&record.name, record.status, record.seconds, &record.summary);
         } else if self.terminal == Terminal::Json {

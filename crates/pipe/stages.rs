@@ -133,7 +133,8 @@ fn export_onnx(config: &ExportConfig, context: &StageContext<'_>, out: &Path) ->
         out: reference.clone(),
         scratch,
     };
-    context.ask_worker(command, ResolvedDevice::Cpu, None)?;
+    // One thread: the measured difference is part of the artifact and must not depend on the number of cores.
+    context.ask_worker(command, ResolvedDevice::Cpu, Some(1))?;
     export::run(config, model, &reference, context.keys.native()?, out, context.progress)
 }
 

@@ -12,6 +12,7 @@ use pipe_core::{Error, Plan, Result};
 use crate::cli::{FileArgs, PathArgs, StatusArgs};
 use crate::keys::KeyContext;
 use crate::run::{cache_dir, why_stale};
+use crate::terminal::print_result;
 
 /// A stage's state without running anything.
 enum State {
@@ -28,11 +29,11 @@ pub(crate) fn command(args: &StatusArgs) -> Result<u8> {
         match state {
             State::Fresh(artifact) => {
                 let rows = if artifact.manifest.splits.is_empty() { String::new() } else { format!(", {} rows", artifact.manifest.rows()) };
-                println!("{:<10}  up to date{rows}", step.stage.name);
+                print_result(&format!("{:<10}  up to date{rows}", step.stage.name));
             }
             State::Stale(reason) => {
                 stale = true;
-                println!("{:<10}  stale: {reason}", step.stage.name);
+                print_result(&format!("{:<10}  stale: {reason}", step.stage.name));
             }
         }
     }
@@ -46,7 +47,7 @@ pub(crate) fn path(args: &PathArgs) -> Result<u8> {
     let at = plan.find(&args.stage)?;
     match states(&plan, &args.file)?.swap_remove(at) {
         State::Fresh(artifact) => {
-            println!("{}", artifact.path.display());
+            print_result(&format!("{}", artifact.path.display()));
             Ok(0)
         }
         State::Stale(reason) => Err(Error::input(format!("stage `{}` is not up to date: {reason}", args.stage)).hint(format!(
@@ -61,7 +62,7 @@ pub(crate) fn validate(args: &FileArgs) -> Result<u8> {
     let file = PipelineFile::load(&args.file, &args.overrides())?;
     let plan = Plan::new(&file)?;
     let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
-    println!("{}: valid, {}", file.path.display(), names.join(" → "));
+    print_result(&format!("{}: valid, {}", file.path.display(), names.join(" → ")));
     Ok(0)
 }
 

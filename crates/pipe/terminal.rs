@@ -74,6 +74,11 @@ impl Terminal {
     }
 }
 
+/// One result on standard output. A reader that left early (`| head`) is no fault.
+pub(crate) fn print_result(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 fn tick(mark: char) -> String {
     mark.to_string()
 }

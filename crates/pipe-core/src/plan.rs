@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{StageConfig, StageKind};
+use crate::config::{IntervalStrategy, StageConfig, StageKind};
 use crate::error::{Error, Result};
 use crate::file::{PipelineFile, Problem, Stage, suggestion};
 
@@ -70,6 +70,14 @@ impl<'f> Plan<'f> {
                 plan.steps.push(Step { stage, inputs });
             }
         }
+        for (at, step) in plan.steps.iter().enumerate() {
+            if let Some(publish) = &step.stage.publish
+                && let Some(other) = plan.steps[..at].iter().find(|other| other.stage.publish.as_ref() == Some(publish))
+            {
+                let message = format!("stages `{}` and `{}` publish to the same folder", other.stage.name, step.stage.name);
+                problems.push(Problem::new(step.stage.span, message).hint("give each its own"));
+            }
+        }
         if problems.is_empty() { Ok(plan) } else { Err(file.sources.error(&problems)) }
     }
 
@@ -107,6 +115,16 @@ impl<'f> Plan<'f> {
         wanted
     }
 
+    /// The splits that a step's output has; none for outputs that are not rows.
+    fn splits_of(&self, step: usize) -> Vec<String> {
+        let step = &self.steps[step];
+        match (&step.stage.config, step.inputs.first()) {
+            (StageConfig::Ingest(config), _) => config.split_names().into_iter().map(str::to_owned).collect(),
+            (StageConfig::Tokenize(_), Some(input)) => input.splits.clone().unwrap_or_else(|| self.splits_of(input.step)),
+            _ => Vec::new(),
+        }
+    }
+
     fn inputs(&self, stage: &'f Stage, problems: &mut Vec<Problem>) -> Vec<Input> {
         let mut inputs = Vec::new();
         let mut used = vec![false; stage.from.len()];
@@ -125,6 +143,20 @@ impl<'f> Plan<'f> {
             let reference = &stage.from[at];
             if let Some(split) = reference.split.as_ref().filter(|_| !need.splittable) {
                 problems.push(Problem::new(reference.span, format!("this stage does not read a single split, remove `.{split}`")));
+            }
+            let known = self.splits_of(step);
+            let named = reference.split.as_deref().or(need.splits.first().copied());
+            if let Some(split) = named.filter(|split| !known.iter().any(|known| known == split)) {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let message = format!("stage `{}` reads the split `{split}`, which `{}` does not have", stage.name, reference.stage);
+                problems.push(Problem::new(reference.span, message).maybe_hint(suggestion(split, &known)));
+            }
+            if let StageConfig::Train(config) = &stage.config
+                && config.eval_strategy != IntervalStrategy::No
+                && !known.iter().any(|known| known == "validation")
+            {
+                let message = format!("stage `{}` evaluates while training, but there is no split `validation`", stage.name);
+                problems.push(Problem::new(stage.span, message).hint("give ingest's `split:` a share for `validation`, or set `eval_strategy: no`"));
             }
             let splits = match &reference.split {
                 Some(split) => Some(vec![split.clone()]),
@@ -183,11 +215,12 @@ mod tests {
 
     const INGEST: &str = "  ingest: { uses: ingest, with: { source: { paths: [a.csv] } } }\n";
     const TOKENIZE: &str = "  tokenize: { uses: tokenize, from: ingest, with: { tokenizer: m } }\n";
+    const SPLIT_INGEST: &str = "  ingest: { uses: ingest, with: { source: { paths: [a.csv] }, split: { train: 0.8, test: 0.2 } } }\n";
     const TRAIN: &str = "  train: { uses: train, from: tokenize, with: { model: m } }\n";
 
     #[test]
     fn steps_come_after_what_they_need_whatever_the_order_of_the_file() {
-        check(&format!("  eval: {{ uses: evaluate, from: [tokenize.test, train] }}\n{TRAIN}{TOKENIZE}{INGEST}"), |plan| {
+        check(&format!("  eval: {{ uses: evaluate, from: [tokenize.test, train] }}\n{TRAIN}{TOKENIZE}{SPLIT_INGEST}"), |plan| {
             let plan = plan.unwrap();
             let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
             assert_eq!(names, ["ingest", "tokenize", "train", "eval"]);

@@ -33,10 +33,10 @@ impl Ours {
         report.add(Measure::Tokenize, US, record.stage("tokenize")?.rows_per_second()?);
         // The stage also evaluates and saves, so the trainer's own figure is the one to compare.
         let train = record.stage("train")?;
-        report.add(Measure::Train, US, train.summary_number("train_samples_per_second")?);
+        report.add(Measure::Train, US, train.figure("train", "train_samples_per_second")?);
         report.add(Measure::Predict, US, record.stage("predict")?.rows_per_second()?);
         let metrics = self.artifact("evaluate", &["metrics.json"])?.join("metrics.json");
-        if let Some(accuracy) = Json::parse(&files::read(&metrics)?)?.number("accuracy") {
+        if let Some(accuracy) = Json::parse(&files::read(&metrics)?)?.get("metrics").and_then(|metrics| metrics.number("accuracy")) {
             report.add(Measure::Accuracy, US, accuracy);
         }
         Ok(())
@@ -120,8 +120,9 @@ impl Stage<'_> {
         Ok(self.number(self.record, "rows")? / self.seconds()?)
     }
 
-    fn summary_number(&self, name: &str) -> Result<f64> {
-        self.number(self.record.get("summary").unwrap_or(&Json::Null), name)
+    fn figure(&self, of: &str, name: &str) -> Result<f64> {
+        let figures = self.record.get("figures").and_then(|figures| figures.get(of));
+        self.number(figures.unwrap_or(&Json::Null), name)
     }
 
     fn number(&self, of: &Json, name: &str) -> Result<f64> {
@@ -141,13 +142,13 @@ mod tests {
             let folder = cache.path().join("runs").join(run);
             fs::create_dir_all(&folder).unwrap();
             let stage = format!(r#"{{"name": "train", "status": "ran", "seconds": 2, "rows": {rows},"#);
-            let record = format!(r#"{{"stages": [{stage} "summary": {{"train_samples_per_second": 180.5}}}}]}}"#);
+            let record = format!(r#"{{"stages": [{stage} "figures": {{"train": {{"train_samples_per_second": 180.5}}}}}}]}}"#);
             fs::write(folder.join("run.json"), record).unwrap();
         }
         let record = RunRecord::latest(cache.path()).unwrap();
         let train = record.stage("train").unwrap();
         assert_eq!(train.rows_per_second().unwrap(), 150.0);
-        assert_eq!(train.summary_number("train_samples_per_second").unwrap(), 180.5);
+        assert_eq!(train.figure("train", "train_samples_per_second").unwrap(), 180.5);
         let error = record.stage("predict").err().unwrap().to_string();
         assert!(error.contains("there is no stage predict"), "{error}");
     }

@@ -87,7 +87,7 @@ fn content_id<'f>(files: impl Iterator<Item = &'f FileEntry>) -> String {
 }
 
 /// Relative paths of all files below `dir`, without the manifest itself.
-pub(super) fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(folder) = open.pop() {

@@ -30,7 +30,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::key::{Components, Key};
 
 pub use lock::{Lock, LockError};
-pub use manifest::{FileEntry, Manifest, SHARED_PART};
+pub use manifest::{FileEntry, Manifest, SHARED_PART, files_below};
 pub use pending::PendingArtifact;
 
 /// On-disk version of key records.

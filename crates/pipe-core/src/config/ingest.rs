@@ -148,6 +148,11 @@ const POLICIES: [&str; 4] = ["standard", "strict", "minimal", "none"];
 const ENTITIES: [&str; 6] = ["email", "phone", "url", "user_handle", "ip_address", "card_number"];
 
 impl IngestConfig {
+    /// The splits of the output.
+    pub fn split_names(&self) -> Vec<&'static str> {
+        self.split.as_ref().map_or_else(|| vec!["all"], |split| split.shares().into_iter().map(|(name, _)| name).collect())
+    }
+
     pub(super) fn check(&self) -> Result<(), Complaint> {
         if self.source.paths.is_empty() {
             return Err(Complaint::missing("source", "{ paths: [\"data/*.csv\"] }"));

@@ -1,17 +1,20 @@
 //! A chunk of raw records to rows or rejects: pure, so that any thread can do it.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
+use csv::ByteRecord;
 use encoding_rs::Encoding;
 use pipe_core::config::ColumnsConfig;
 use pipe_core::file::nearest;
-use pipe_core::{Error, Result};
+use pipe_core::{Error, IoContext, Result};
 
-use super::{Parsed, Place, RawChunk, Reason, Reject, Row, roles};
+use super::{ColumnMap, Parsed, Place, RawChunk, Reason, Reject, Row, roles};
 
 /// How the bytes of a source become text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,39 +52,65 @@ impl RawChunk {
     /// Looks into every record. Fails only for what concerns the whole file, such as a column of a wrong type.
     pub fn parse(&self, columns: &ColumnsConfig, encoding: TextEncoding, path: &Path) -> Result<Vec<Parsed>> {
         match self {
-            RawChunk::Csv { map, records } => Ok(records
-                .iter()
-                .map(|(place, record)| {
-                    let reject = |column: Option<&str>, reason| Reject {
-                        place: *place,
-                        column: column.map(str::to_owned),
-                        reason,
-                        digest: raw_digest(record.as_slice()),
-                    };
-                    if record.len() != map.width {
-                        return Err(reject(None, Reason::FieldCount));
-                    }
-                    let decode = |at: usize, column: &str| {
-                        encoding.decode(&record[at]).map(Cow::into_owned).ok_or_else(|| reject(Some(column), Reason::InvalidEncoding))
-                    };
-                    let optional = |at: Option<usize>, column: &Option<String>| match (at, column) {
-                        (Some(at), Some(column)) => decode(at, column).map(Some),
-                        _ => Ok(None),
-                    };
-                    let row = Row {
-                        number: place.number,
-                        text: decode(map.text, &columns.text)?,
-                        text_pair: optional(map.text_pair, &columns.text_pair)?,
-                        label: optional(map.label, &columns.label)?,
-                        id: optional(map.id, &columns.id)?,
-                    };
-                    complete(row, columns, reject)
-                })
-                .collect()),
+            RawChunk::Csv { map, records } => {
+                let mut parsed = csv_rows(map, records, columns, encoding);
+                mend_places(&mut parsed, path)?;
+                Ok(parsed)
+            }
             RawChunk::Jsonl { lines } => Ok(lines.iter().map(|(place, line)| json_row(*place, line, columns, encoding)).collect()),
             RawChunk::Arrow { first, batch } => arrow_rows(*first, batch, columns, path),
         }
     }
+}
+
+fn csv_rows(map: &ColumnMap, records: &[(Place, ByteRecord)], columns: &ColumnsConfig, encoding: TextEncoding) -> Vec<Parsed> {
+    records
+        .iter()
+        .map(|(place, record)| {
+            let reject = |column: Option<&str>, reason| Reject {
+                place: *place,
+                column: column.map(str::to_owned),
+                reason,
+                digest: raw_digest(record.as_slice()),
+            };
+            if record.len() != map.width {
+                return Err(reject(None, Reason::FieldCount));
+            }
+            let decode = |at: usize, column: &str| {
+                encoding.decode(&record[at]).map(Cow::into_owned).ok_or_else(|| reject(Some(column), Reason::InvalidEncoding))
+            };
+            let optional = |at: Option<usize>, column: &Option<String>| match (at, column) {
+                (Some(at), Some(column)) => decode(at, column).map(Some),
+                _ => Ok(None),
+            };
+            let row = Row {
+                number: place.number,
+                text: decode(map.text, &columns.text)?,
+                text_pair: optional(map.text_pair, &columns.text_pair)?,
+                label: optional(map.label, &columns.label)?,
+                id: optional(map.id, &columns.id)?,
+            };
+            complete(row, columns, reject)
+        })
+        .collect()
+}
+
+/// The csv crate lets a record begin at the line feed of the carriage return before it, and at blank lines: moves the
+/// places of rejected records to their first byte.
+fn mend_places(parsed: &mut [Parsed], path: &Path) -> Result<()> {
+    let mut rejects = parsed.iter_mut().filter_map(|row| row.as_mut().err()).peekable();
+    if rejects.peek().is_none() {
+        return Ok(());
+    }
+    let file = File::open(path).doing("open", path)?;
+    for reject in rejects {
+        let mut head = [0; 64];
+        let read = file.read_at(&mut head, reject.place.offset).doing("read", path)?;
+        let blank = head[..read].iter().take_while(|b| matches!(b, b'\r' | b'\n')).count() as u64;
+        reject.place.offset += blank;
+        reject.place.length = reject.place.length.saturating_sub(blank);
+    }
+    Ok(())
 }
 
 /// What holds for every format: a row has a text and, if labels are mapped, a label.

@@ -1,0 +1,28 @@
+//! End to end, through the `pipe` binary as a user would: a small made-up sample of tweets, a tiny random BERT, and
+//! every stage for real.
+//!
+//! `cargo build` first: `cargo test` alone builds `pipe` but not the worker `pipe-train` that stands beside it. The tests
+//! run in parallel, each in a folder of its own, and wait for what they need instead of for time to pass.
+
+#[path = "pipeline/bad_input.rs"]
+mod bad_input;
+#[path = "pipeline/boundaries.rs"]
+mod boundaries;
+#[path = "pipeline/cache.rs"]
+mod cache;
+#[path = "pipeline/full_disk.rs"]
+mod full_disk;
+#[path = "pipeline/interrupted.rs"]
+mod interrupted;
+#[path = "pipeline/predict.rs"]
+mod predict;
+#[path = "pipeline/project.rs"]
+mod project;
+#[path = "pipeline/rows.rs"]
+mod rows;
+#[path = "pipeline/sample.rs"]
+mod sample;
+#[path = "pipeline/table.rs"]
+mod table;
+#[path = "pipeline/walk.rs"]
+mod walk;
