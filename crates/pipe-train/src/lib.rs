@@ -1,6 +1,6 @@
 //! Training with libtorch: the backend, the optimizer, the loop, checkpoints. The only home of tch.
 //!
-//! The binary `pipe-train` is a worker: `pipe` starts it with a [`Request`](pipe_core::worker::Request) and reads
+//! The binary `pipe-train` is a worker: `pipe` starts it with a [`Request`] and reads
 //! its events. See [`pipe_core::worker`].
 
 mod backend;
