@@ -60,7 +60,7 @@ impl KeyContext<'_> {
             inputs: input_components,
             sources: sources.iter().map(|source| self.digests.file(&source.path)).collect::<Result<_>>()?,
             assets: config.assets().iter().map(|asset| Ok((asset.setting.to_owned(), self.asset(asset)?))).collect::<Result<_>>()?,
-            environment: self.environment(step)?,
+            environment: self.environment(step, &sources)?,
         };
         Ok(StepComponents { components, sources })
     }
@@ -75,7 +75,12 @@ impl KeyContext<'_> {
             return Err(Error::input(format!("there is no folder {} (named by `{}`)", folder.display(), asset.setting)).hint(hint));
         }
         let names: Vec<String> = match asset.kind {
-            AssetKind::Tokenizer => pipe_data::tokenize::tokenizer_files(&folder),
+            AssetKind::Tokenizer => {
+                let mut names = pipe_data::tokenize::tokenizer_files(&folder);
+                // It bounds `max_length`.
+                names.extend(Some("config.json".to_owned()).filter(|name| folder.join(name).is_file()));
+                names
+            }
             AssetKind::Provenance => vec![pipe_core::provenance::FILE_NAME.to_owned()],
             AssetKind::Export => list(&folder)?,
             AssetKind::Model => list(&folder)?
@@ -89,8 +94,8 @@ impl KeyContext<'_> {
         self.digests.files(&folder, &names)
     }
 
-    /// Native libraries and devices that the bytes of the output depend on.
-    fn environment(&self, step: &Step<'_>) -> Result<BTreeMap<String, String>> {
+    /// What computes, as far as the bytes of the output depend on it: native libraries, device, detectors, formats.
+    fn environment(&self, step: &Step<'_>, sources: &[SourceFile]) -> Result<BTreeMap<String, String>> {
         let mut environment = BTreeMap::new();
         let mut torch = |device: Option<ResolvedDevice>| -> Result<()> {
             environment.insert("libtorch".to_owned(), self.native()?.libtorch_version()?);
@@ -101,14 +106,24 @@ impl KeyContext<'_> {
             Ok(())
         };
         match &step.stage.config {
-            StageConfig::Ingest(_) | StageConfig::Tokenize(_) => {}
+            StageConfig::Ingest(_) => {
+                environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
+                // From the extension where the file does not say; paths themselves are no part of a key.
+                let formats: Vec<String> = sources.iter().map(|source| format!("{:?}", source.format).to_lowercase()).collect();
+                environment.insert("formats".to_owned(), formats.join(","));
+            }
+            StageConfig::Tokenize(_) => {}
             StageConfig::Train(config) => torch(Some(self.native()?.resolve_device(config.device)?))?,
             StageConfig::Evaluate(config) if step.inputs[0].kind == StageKind::Train => torch(Some(self.native()?.resolve_device(config.device)?))?,
             StageConfig::Export(_) => {
                 torch(None)?;
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }
-            StageConfig::Evaluate(_) | StageConfig::Predict(_) => {
+            StageConfig::Predict(_) => {
+                environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
+                environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
+            }
+            StageConfig::Evaluate(_) => {
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }
         }

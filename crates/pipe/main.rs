@@ -15,13 +15,15 @@ mod worker;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pipe_core::Result;
+use pipe_core::{Error, Result};
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(&cli.command) {
+    pipe_core::hide_panics();
+    let result = std::panic::catch_unwind(|| dispatch(&cli.command)).unwrap_or_else(|_| Err(Error::internal("pipe met a fault of its own")));
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             terminal::print_error(&error, cli.command.log_format());

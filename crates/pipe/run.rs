@@ -263,7 +263,8 @@ impl Run<'_> {
     ) -> Result<(Artifact, Summary)> {
         let step = &self.plan.steps[at];
         let progress = self.terminal.stage(&step.stage.name, reason, self.signals);
-        let pending = match self.begin(key, &progress) {
+        let forced = self.forced.contains(&at);
+        let pending = match self.begin(key, forced, &progress) {
             Ok(Begun::Pending(pending)) => pending,
             Ok(Begun::MadeByOther(artifact)) => {
                 progress.finish();
@@ -274,6 +275,10 @@ impl Run<'_> {
                 return Err(error);
             }
         };
+        if forced {
+            // Made anew, not gone on with.
+            pending.clear_scratch()?;
+        }
         let context = StageContext {
             root: &self.plan.file.root,
             step,
@@ -289,18 +294,23 @@ impl Run<'_> {
         let made = stages::run(&context);
         progress.finish();
         let summary = made?;
-        progress.check()?;
+        if self.step_components(at)?.components != *components {
+            return Err(
+                Error::input("an input changed while the stage was reading it").hint("run again once it is complete; nothing of this stage was kept")
+            );
+        }
         let splits = summary.splits.clone();
         Ok((pending.commit(components, splits)?, summary))
     }
 
     /// Takes the key's lock. Whoever holds it makes the same output, or is a worker about to end: worth waiting for.
-    fn begin(&self, key: &Key, progress: &dyn Progress) -> Result<Begun> {
+    fn begin(&self, key: &Key, forced: bool, progress: &dyn Progress) -> Result<Begun> {
         let mut told = false;
         loop {
             match self.cache.begin(key) {
                 Ok(pending) => {
-                    let made = if told { self.cache.lookup(key)? } else { None };
+                    // Another process may have committed it between our look and our lock.
+                    let made = if forced { None } else { self.cache.lookup(key)? };
                     return Ok(made.map_or(Begun::Pending(pending), |artifact| Begun::MadeByOther(Box::new(artifact))));
                 }
                 Err(LockError::Failed(error)) => return Err(error),

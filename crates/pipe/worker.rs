@@ -91,7 +91,6 @@ impl Worker {
                     Event::Hello { .. } => greeted = true,
                     Event::Progress { done, total, unit, detail } => progress.advance(done, total, &unit, &detail),
                     Event::Note { text } => progress.note(&text),
-                    Event::Checkpoint { .. } => {}
                     Event::Done(summary) => outcome = Some(Ok(summary)),
                     Event::Error(error) => outcome = Some(Err(error)),
                 }

@@ -123,3 +123,11 @@ impl<T> IoContext<T> for std::io::Result<T> {
         self.map_err(|e| Error::io(doing, path, e))
     }
 }
+
+/// Panics tell where they happened and nothing else: their messages can quote the text at hand.
+pub fn hide_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+        eprintln!("internal error{place}; please report it");
+    }));
+}

@@ -59,6 +59,15 @@ impl Provenance {
         Ok(provenance)
     }
 
+    /// Refuses data that were made with other classes or another tokenizer than this model.
+    pub fn check_data(&self, data: &Provenance) -> Result<()> {
+        if (&self.labels, &self.tokenize.tokenizer) != (&data.labels, &data.tokenize.tokenizer) {
+            return Err(Error::input("the model was trained with other classes or another tokenizer than these tokens")
+                .hint("use tokens of its own pipeline"));
+        }
+        Ok(())
+    }
+
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE_NAME);
         std::fs::write(&path, serde_json::to_vec_pretty(self).expect("plain data")).doing("write", &path)

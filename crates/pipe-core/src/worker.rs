@@ -64,9 +64,6 @@ pub enum Event {
     Note {
         text: String,
     },
-    Checkpoint {
-        step: u64,
-    },
     Done(Summary),
     Error(Error),
 }

@@ -33,7 +33,6 @@ pub struct TextRows {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PredictionCounts {
     pub rows: u64,
-    pub rejected: u64,
     pub truncated: u64,
     pub entities: u64,
 }
@@ -126,8 +125,22 @@ pub fn predict(
         if ids.is_empty() {
             return Ok(());
         }
+        let pairs_needed = pipeline.provenance.tokenize.text_pair;
+        if pairs.is_some() != pairs_needed {
+            let (needs, gets) = if pairs_needed { ("pairs of texts", "single texts") } else { ("single texts", "pairs") };
+            return Err(Error::usage(format!("the model was trained on {needs} and is given {gets}"))
+                .hint("see the column of the second text: `columns.text_pair`, --text-pair"));
+        }
         let (texts, pairs) = scrubbed(pipeline.scrubber.as_ref(), texts, pairs, counts);
         let encoded = pipeline.encoder.encode(texts, pairs)?;
+        if let Some(at) = encoded.iter().position(|row| row.lost > 0)
+            && pipeline.encoder.refuses_long_rows()
+        {
+            return Err(Error::input(format!(
+                "row {} is longer than the model reads, which was trained with `truncation: do_not_truncate`",
+                ids[at]
+            )));
+        }
         counts.truncated += encoded.iter().filter(|row| row.lost > 0).count() as u64;
         let before = counts.rows;
         let mut done = 0;

@@ -51,7 +51,8 @@ impl Checkpoints {
     /// Writes the checkpoint of `state.global_step`, then drops all but it and the best one.
     pub(crate) fn save(&self, parameters: &Parameters, optimizer: &AdamW, state: &TrainerState) -> Result<()> {
         let path = self.path(state.global_step);
-        if !path.join(STATE).exists() {
+        // One that was damaged is written anew.
+        if self.whole(state.global_step).is_none() {
             let aside = self.folder.join(".writing");
             if aside.exists() {
                 std::fs::remove_dir_all(&aside).doing("clear", &aside)?;
@@ -82,12 +83,12 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The newest whole checkpoint: its state, after its tensors were copied into place.
-    pub(crate) fn resume(&self, parameters: &Parameters, optimizer: &mut AdamW) -> Result<Option<TrainerState>> {
+    /// The newest whole checkpoint: its state, after its tensors were copied into place. `needs_best`: the best model
+    /// will be loaded at the end, so it must still be there.
+    pub(crate) fn resume(&self, parameters: &Parameters, optimizer: &mut AdamW, needs_best: bool) -> Result<Option<TrainerState>> {
         for step in self.steps()?.into_iter().rev() {
             let Some(record) = self.whole(step) else { continue };
-            // The best model so far must still be there, or the end of the run would have nothing to load.
-            if record.state.best_step.is_some_and(|best| best != step && self.whole(best).is_none()) {
+            if needs_best && record.state.best_step.is_some_and(|best| best != step && self.whole(best).is_none()) {
                 continue;
             }
             copy_into(parameters, &weights::read(&self.path(step).join(MODEL))?)?;

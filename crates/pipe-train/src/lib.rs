@@ -18,8 +18,9 @@ mod state;
 mod trainer;
 mod weights;
 
+use pipe_core::provenance::Provenance;
 use pipe_core::worker::{Command, Request};
-use pipe_core::{Progress, Result, Summary};
+use pipe_core::{BatchSource, Progress, Result, Summary};
 use pipe_data::TokenSource;
 
 pub use model::Model;
@@ -36,10 +37,12 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             train(config, &TrainPaths { model, tokens, out, scratch, record }, device, progress)
         }
         Command::Evaluate { config, model, tokens, split, out, scratch } => {
+            let data = Provenance::read(tokens)?;
+            Provenance::read(model)?.check_data(&data)?;
             let mut model = Model::open(model, device, config.bf16)?;
             let source = TokenSource::open(tokens, split, scratch)?;
-            let labels = pipe_core::provenance::Provenance::read(tokens)?.labels;
-            let report = pipe_core::evaluate(&mut model, &source, &labels, config.per_device_eval_batch_size, None, progress)?;
+            model.check_rows(source.lengths(), data.tokenize.vocab_size)?;
+            let report = pipe_core::evaluate(&mut model, &source, &data.labels, config.per_device_eval_batch_size, None, progress)?;
             report.write(out)?;
             Ok(report.summary(&config.metrics))
         }

@@ -17,10 +17,8 @@ fn main() -> ExitCode {
     };
     let events = Arc::new(events);
     events.send(&Event::Hello { build: BUILD_ID.to_owned() });
-    let result = std::panic::catch_unwind(|| serve(&events)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-        Err(Error::internal(text.lines().next().unwrap_or_default()))
-    });
+    pipe_core::hide_panics();
+    let result = std::panic::catch_unwind(|| serve(&events)).unwrap_or_else(|_| Err(Error::internal("the worker met a fault of its own")));
     match result {
         Ok(summary) => {
             events.send(&Event::Done(summary));
@@ -50,7 +48,9 @@ fn serve(events: &Arc<Events>) -> Result<pipe_core::Summary> {
     std::thread::spawn(|| {
         // Ends when `pipe` does, however it ends: no orphan goes on writing into the work folder.
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-        std::process::exit(i32::from(Class::Terminated.exit_code()));
+        // Not `exit`: that runs libtorch's destructors while the main thread computes.
+        // SAFETY: ends the process at once; whatever is half-written is in the work folder, which nothing trusts.
+        unsafe { libc::_exit(i32::from(Class::Terminated.exit_code())) };
     });
     pipe_train::run(&request, &WorkerProgress { events: Arc::clone(events), stop })
 }

@@ -131,7 +131,7 @@ impl<'t> Trainer<'t> {
 
     /// Goes on from the newest whole checkpoint; the step it was at, or 0.
     fn resume(&mut self) -> Result<u64> {
-        if let Some(state) = self.checkpoints.resume(&self.model.parameters, &mut self.optimizer)? {
+        if let Some(state) = self.checkpoints.resume(&self.model.parameters, &mut self.optimizer, self.config.load_best_model_at_end)? {
             self.progress.note(&format!("going on from the checkpoint at step {} of {}", state.global_step, state.max_steps));
             self.state = state;
         }

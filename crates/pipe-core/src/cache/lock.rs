@@ -19,15 +19,6 @@ pub enum LockError {
     Failed(Error),
 }
 
-impl From<LockError> for Error {
-    fn from(error: LockError) -> Error {
-        match error {
-            LockError::Held(holder) => Error::stage(format!("another run is at work here ({holder})")),
-            LockError::Failed(error) => error,
-        }
-    }
-}
-
 impl Lock {
     pub fn acquire(path: &Path) -> Result<Lock, LockError> {
         let failed = |error| LockError::Failed(Error::io("lock", path, error));

@@ -49,6 +49,12 @@ impl PendingArtifact {
         self.work.join("scratch")
     }
 
+    /// Forgets what an earlier attempt left to go on with.
+    pub fn clear_scratch(&self) -> Result<()> {
+        let scratch = self.scratch();
+        std::fs::remove_dir_all(&scratch).and_then(|()| std::fs::create_dir(&scratch)).doing("clear", &scratch)
+    }
+
     /// For a worker process, which must hold the key's lock too.
     pub fn lock(&self) -> &Lock {
         &self.lock
@@ -62,7 +68,7 @@ impl PendingArtifact {
         let bytes = serde_json::to_vec_pretty(&manifest).expect("plain data");
         let manifest_path = out.join(FILE_NAME);
         write_atomically(&manifest_path, &bytes).doing("write", &manifest_path)?;
-        let path = self.move_into_place(&out, &manifest)?;
+        let path = self.move_into_place(&out, &manifest, &bytes)?;
         let record =
             KeyRecord { version: KEY_RECORD_VERSION, key: self.key.clone(), artifact: manifest.content.clone(), components: components.clone() };
         let key_path = self.cache.key_path(&self.key);
@@ -71,13 +77,13 @@ impl PendingArtifact {
         Ok(Artifact { path, manifest })
     }
 
-    fn move_into_place(&self, out: &Path, manifest: &Manifest) -> Result<PathBuf> {
+    fn move_into_place(&self, out: &Path, manifest: &Manifest, bytes: &[u8]) -> Result<PathBuf> {
         let artifacts = self.cache.dir.join("artifacts");
         let path = artifacts.join(&manifest.content);
         // One extra round: another key may commit the same content between the check and the rename.
         for _ in 0..2 {
             if path.exists() {
-                if manifest.is_whole(&path) && path.join(FILE_NAME).exists() {
+                if manifest.is_whole(&path) && std::fs::read(path.join(FILE_NAME)).is_ok_and(|old| old == bytes) {
                     return Ok(path);
                 }
                 let trash = self.cache.dir.join("trash").join(format!("{}-{}", manifest.content, ulid::Ulid::generate()));

@@ -139,7 +139,7 @@ impl StageConfig {
             StageConfig::Ingest(config) => semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "scrub.model"]),
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
-            StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["gate", "device", "torch_threads"]),
+            StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
             StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "threads"]),
         }

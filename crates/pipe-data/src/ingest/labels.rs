@@ -6,6 +6,8 @@ use pipe_core::{Error, Result};
 
 /// More classes than this are no classes: the label column is probably free text, which must not be listed.
 const MAX_CLASSES: usize = 1000;
+/// Class names are listed in reports and model folders; a text must not get there.
+const MAX_LABEL_CHARS: usize = 100;
 
 pub(super) struct Labels {
     ids: HashMap<String, u32>,
@@ -22,6 +24,10 @@ impl Labels {
             return Ok(*id);
         }
         let id = self.ids.len() as u32;
+        if label.chars().count() > MAX_LABEL_CHARS {
+            return Err(Error::input(format!("the label column holds a value of more than {MAX_LABEL_CHARS} characters"))
+                .hint("is `columns: { label: … }` the column of classes, and not a text?"));
+        }
         if self.ids.len() >= MAX_CLASSES {
             return Err(Error::input(format!("the label column has more than {MAX_CLASSES} different values"))
                 .hint("is `columns: { label: … }` the column of classes, and not a text or an id?"));
@@ -31,10 +37,13 @@ impl Labels {
     }
 
     /// Sorted class names, and for each the number it had while streaming. Numbers sort as numbers.
-    pub(super) fn finish(self, rows: u64, column: Option<&str>) -> Result<(Vec<u32>, Vec<String>)> {
-        let mut labels: Vec<(String, u32)> = self.ids.into_iter().collect();
+    ///
+    /// Only those that `used` says a row is left of.
+    pub(super) fn finish(self, rows: u64, column: Option<&str>, used: impl Fn(u32) -> bool) -> Result<(Vec<u32>, Vec<String>)> {
+        let mut labels: Vec<(String, u32)> = self.ids.into_iter().filter(|(_, id)| used(*id)).collect();
         if labels.iter().all(|(label, _)| label.parse::<i64>().is_ok()) {
-            labels.sort_by_key(|(label, _)| label.parse::<i64>().unwrap_or(0));
+            // `1` and `01` are two labels: their order must not be the hash map's.
+            labels.sort_by_cached_key(|(label, _)| (label.parse::<i64>().unwrap_or(0), label.clone()));
         } else {
             labels.sort();
         }
@@ -57,7 +66,7 @@ mod tests {
         for label in labels {
             all.id_of(label).unwrap();
         }
-        all.finish(9, Some("label")).unwrap().1
+        all.finish(9, Some("label"), |_| true).unwrap().1
     }
 
     #[test]
@@ -70,7 +79,7 @@ mod tests {
     fn one_class_or_free_text_is_refused_without_quoting_it() {
         let mut one = Labels::new();
         one.id_of("secret").unwrap();
-        let error = one.finish(5, Some("label")).unwrap_err();
+        let error = one.finish(5, Some("label"), |_| true).unwrap_err();
         assert_eq!(error.class.exit_code(), 12);
         assert!(!error.message.contains("secret"));
         let mut many = Labels::new();

@@ -133,7 +133,7 @@ pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &P
     report.check_rejects(&config.rejects)?;
     let splits = writers.finish()?;
     rejects.finish()?;
-    let (order, label_names) = labels.finish(report.rows.out, config.columns.label.as_deref())?;
+    let (order, label_names) = labels.finish(report.rows.out, config.columns.label.as_deref(), |id| report.has_label(id))?;
     report.finish(&splitter, &label_names, &order)?;
     write_json(&out.join("labels.json"), &label_names)?;
     write_json(&out.join("scrub.json"), &policy)?;

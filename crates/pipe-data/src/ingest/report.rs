@@ -96,6 +96,11 @@ impl IngestReport {
         *self.counts.entry((split, label)).or_default() += 1;
     }
 
+    /// Whether a row of this label is left.
+    pub(super) fn has_label(&self, id: u32) -> bool {
+        self.counts.keys().any(|(_, label)| *label == Some(id))
+    }
+
     /// Too many rejected rows, or none left, end the stage before anything is committed.
     pub(super) fn check_rejects(&self, limits: &RejectsConfig) -> Result<()> {
         let RowCounts { read, rejected, out, .. } = self.rows;

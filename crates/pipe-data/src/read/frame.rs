@@ -1,7 +1,7 @@
 //! Files to chunks of raw records.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -27,13 +27,33 @@ pub struct Framer {
 }
 
 enum Kind {
-    Csv { reader: csv::Reader<BufReader<File>>, map: ColumnMap, read: u64 },
+    Csv { reader: csv::Reader<Budgeted>, map: ColumnMap, read: u64 },
     Jsonl { reader: BufReader<File>, read: u64, offset: u64 },
     Parquet { reader: ParquetRecordBatchReader, read: u64 },
 }
 
-/// A line longer than this is no record: it would have to be held in memory whole.
-const MAX_LINE: usize = 256 << 20;
+/// A record longer than this is none: it would have to be held in memory whole. A quote that never closes is one.
+const MAX_RECORD: usize = 16 << 20;
+/// A chunk ends after this many bytes even if it holds few records.
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// A file that gives out once a record's budget of bytes is read.
+struct Budgeted {
+    file: BufReader<File>,
+    left: usize,
+}
+
+impl Read for Budgeted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        let most = buffer.len().min(self.left);
+        let read = self.file.read(&mut buffer[..most])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
 
 impl Framer {
     /// Opens `file` and, where the format has a header, finds the mapped columns in it.
@@ -44,8 +64,11 @@ impl Framer {
             SourceFormat::Csv | SourceFormat::Tsv => {
                 let default = if file.format == SourceFormat::Tsv { b'\t' } else { b',' };
                 let delimiter = source.delimiter.as_ref().map_or(default, |text| text.as_bytes()[0]);
-                let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(BufReader::with_capacity(1 << 20, handle));
-                let header = reader.byte_headers().map_err(|e| csv_error(path, e))?.clone();
+                let mut reader = ReaderBuilder::new()
+                    .delimiter(delimiter)
+                    .flexible(true)
+                    .from_reader(Budgeted { file: BufReader::with_capacity(1 << 20, handle), left: MAX_RECORD });
+                let header = reader.byte_headers().map_err(|e| csv_error(path, 0, e))?.clone();
                 if header.is_empty() {
                     return Err(empty(path));
                 }
@@ -91,9 +114,11 @@ impl Framer {
         match &mut self.kind {
             Kind::Csv { reader, map, read } => {
                 let mut records = Vec::with_capacity(CHUNK_RECORDS);
-                while records.len() < CHUNK_RECORDS {
+                let start = reader.position().byte();
+                while records.len() < CHUNK_RECORDS && reader.position().byte() - start < CHUNK_BYTES {
                     let mut record = ByteRecord::new();
-                    if !reader.read_byte_record(&mut record).map_err(|e| csv_error(&self.path, e))? {
+                    reader.get_mut().left = MAX_RECORD;
+                    if !reader.read_byte_record(&mut record).map_err(|e| csv_error(&self.path, *read + 1, e))? {
                         break;
                     }
                     *read += 1;
@@ -105,15 +130,15 @@ impl Framer {
             }
             Kind::Jsonl { reader, read, offset } => {
                 let mut lines = Vec::with_capacity(CHUNK_RECORDS);
-                while lines.len() < CHUNK_RECORDS {
+                let first = *offset;
+                while lines.len() < CHUNK_RECORDS && *offset - first < CHUNK_BYTES {
                     let mut line = Vec::new();
-                    let length = std::io::Read::take(&mut *reader, MAX_LINE as u64).read_until(b'\n', &mut line).doing("read", &self.path)? as u64;
+                    let length = Read::take(&mut *reader, MAX_RECORD as u64).read_until(b'\n', &mut line).doing("read", &self.path)? as u64;
                     if length == 0 {
                         break;
                     }
-                    if length as usize == MAX_LINE {
-                        return Err(Error::input(format!("{} has a line longer than {} MiB", self.path.display(), MAX_LINE >> 20))
-                            .hint("is it really JSON lines?"));
+                    if length as usize == MAX_RECORD {
+                        return Err(too_long(&self.path, *read + 1).hint("is it really JSON lines?"));
                     }
                     let start = *offset;
                     *offset += length;
@@ -158,9 +183,16 @@ pub(crate) fn empty(path: &Path) -> Error {
     Error::input(format!("{} holds no rows", path.display())).hint("is the file complete? an empty input is never trained on")
 }
 
+fn too_long(path: &Path, record: u64) -> Error {
+    Error::input(format!("record {record} of {} is longer than {} MiB", path.display(), MAX_RECORD >> 20))
+}
+
 /// csv's own messages can quote a field.
-fn csv_error(path: &Path, error: csv::Error) -> Error {
+fn csv_error(path: &Path, record: u64, error: csv::Error) -> Error {
     match error.into_kind() {
+        csv::ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            too_long(path, record).hint("is there a quote that never closes?")
+        }
         csv::ErrorKind::Io(error) => Error::io("read", path, error),
         _ => Error::input(format!("{} cannot be read as CSV", path.display())),
     }

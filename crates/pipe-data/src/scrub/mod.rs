@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use detect::Detector;
-pub use policy::ScrubPolicy;
+pub use policy::{DETECTOR_VERSION, ScrubPolicy};
 
 /// Rounds until nothing is found any more: replacing one value can set its neighbour free.
 const MAX_ROUNDS: usize = 4;

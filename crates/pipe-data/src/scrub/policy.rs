@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::Entity;
 
-/// Part of the digest. Bump when the detectors find more, less or other things than before.
-const DETECTOR_VERSION: u32 = 1;
+/// Part of every policy's digest and of the keys of stages that scrub. Bump when the detectors find more, less or other things than before.
+pub const DETECTOR_VERSION: u32 = 1;
 
 /// A policy's name, and the types that it replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
