@@ -24,5 +24,7 @@ mod rows;
 mod sample;
 #[path = "pipeline/table.rs"]
 mod table;
+#[path = "pipeline/tokens.rs"]
+mod tokens;
 #[path = "pipeline/walk.rs"]
 mod walk;

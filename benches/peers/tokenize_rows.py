@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 # A result of the round before would be reused otherwise.
 datasets.disable_caching()
 start = time.perf_counter()
-files = sorted(glob.glob(os.path.join(rows, "**", "*.parquet"), recursive=True))
+files = sorted(glob.glob(os.path.join(rows, "*", "*.parquet")))
 data = datasets.load_dataset("parquet", data_files=files, columns=["text"], split="train", cache_dir=out + ".cache")
 tokenizer = AutoTokenizer.from_pretrained(model)
 data = data.map(

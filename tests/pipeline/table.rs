@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt64Type};
+use arrow_array::types::{Float32Type, Int8Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -52,6 +52,17 @@ impl Table {
 
     pub(crate) fn numbers(&self, column: &str) -> Vec<u64> {
         self.collect(column, |array| array.as_primitive::<UInt64Type>().values().to_vec())
+    }
+
+    /// How long each row's list is.
+    pub(crate) fn lengths(&self, column: &str) -> Vec<usize> {
+        self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or(0, |list| list.len())).collect())
+    }
+
+    /// How many ones each row's list holds.
+    pub(crate) fn ones(&self, column: &str) -> Vec<usize> {
+        let count = |list: ArrayRef| list.as_primitive::<Int8Type>().values().iter().filter(|&&bit| bit == 1).count();
+        self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or(0, count)).collect())
     }
 
     /// Every text of every column, whatever its name.

@@ -73,6 +73,7 @@ mod tests {
     fn labels_sort_as_words_or_as_numbers() {
         assert_eq!(sorted(&["pos", "neg", "pos"]), ["neg", "pos"]);
         assert_eq!(sorted(&["10", "9", "-1"]), ["-1", "9", "10"]);
+        assert_eq!(sorted(&["1", "01", "001"]), ["001", "01", "1"]);
     }
 
     #[test]
@@ -82,6 +83,13 @@ mod tests {
         let error = one.finish(5, Some("label"), |_| true).unwrap_err();
         assert_eq!(error.class.exit_code(), 12);
         assert!(!error.message.contains("secret"));
+        let mut gone = Labels::new();
+        for label in ["a", "b", "c"] {
+            gone.id_of(label).unwrap();
+        }
+        // `b` is only on rows that were dropped as duplicates.
+        assert_eq!(gone.finish(5, Some("label"), |id| id != 1).unwrap().1, ["a", "c"]);
+        assert!(Labels::new().id_of(&"secret ".repeat(50)).is_err_and(|error| !error.message.contains("secret")));
         let mut many = Labels::new();
         let error = (0..2000).find_map(|i| many.id_of(&format!("secret {i}")).err()).unwrap();
         assert!(!error.message.contains("secret"));

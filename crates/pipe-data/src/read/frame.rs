@@ -197,3 +197,37 @@ fn csv_error(path: &Path, record: u64, error: csv::Error) -> Error {
         _ => Error::input(format!("{} cannot be read as CSV", path.display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, text).unwrap();
+        let file = SourceFile { path, format: SourceFormat::Csv };
+        let mut framer = Framer::open(&file, &SourceConfig::default(), &ColumnsConfig::default(), TextEncoding::UTF_8)?;
+        let mut records = 0;
+        while let Some(chunk) = framer.next_chunk()? {
+            records += chunk.records();
+        }
+        Ok(records)
+    }
+
+    #[test]
+    fn a_quote_that_never_closes_is_an_error_and_not_a_row() {
+        let lines = "id,text\n".to_owned() + &"1,fine\n".repeat(10);
+        assert_eq!(read(&lines).unwrap(), 10);
+        let error = read(&(lines + "2,\"secret" + &" secret".repeat(MAX_RECORD / 6))).unwrap_err();
+        assert_eq!(error.class.exit_code(), 12);
+        assert!(error.message.contains("record 11") && error.hint.unwrap().contains("quote"), "{}", error.message);
+        assert!(!error.message.contains("secret"));
+    }
+
+    #[test]
+    fn chunks_end_at_their_bytes() {
+        let text = "text\n".to_owned() + &format!("{}\n", "a".repeat(1 << 20)).repeat(20);
+        assert_eq!(read(&text).unwrap(), 20);
+    }
+}

@@ -7,7 +7,7 @@ use pipe_core::provenance::Tokenization;
 use pipe_core::{Error, Result, digest};
 use rayon::prelude::*;
 use serde_json::Value;
-use tokenizers::{EncodeInput, Encoding, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// The files that make up a tokenizer in a model folder; `tokenizer.json` alone is required.
 const FILES: [&str; 7] =
@@ -34,6 +34,8 @@ pub struct EncodedRow {
 /// A tokenizer with its settings. No `Debug` on what it is given: that is raw text.
 pub struct TextEncoder {
     tokenizer: Tokenizer,
+    /// The same without truncation.
+    whole: Tokenizer,
     tokenization: Tokenization,
 }
 
@@ -82,6 +84,8 @@ impl TextEncoder {
     fn with(mut tokenizer: Tokenizer, tokenization: Tokenization) -> Result<TextEncoder> {
         // A tokenizer.json may come with a padding and a truncation of its own; only ours counts.
         tokenizer.with_padding(None);
+        let mut whole = tokenizer.clone();
+        whole.with_truncation(None).map_err(|_| Error::internal("truncation cannot be switched off"))?;
         let strategy = match tokenization.truncation {
             Truncation::LongestFirst | Truncation::DoNotTruncate => TruncationStrategy::LongestFirst,
             Truncation::OnlyFirst => TruncationStrategy::OnlyFirst,
@@ -91,7 +95,7 @@ impl TextEncoder {
         tokenizer
             .with_truncation(Some(truncation))
             .map_err(|e| Error::usage(format!("this tokenizer cannot cut rows to {} tokens: {e}", tokenization.max_length)))?;
-        Ok(TextEncoder { tokenizer, tokenization })
+        Ok(TextEncoder { tokenizer, whole, tokenization })
     }
 
     pub fn tokenization(&self) -> &Tokenization {
@@ -104,12 +108,10 @@ impl TextEncoder {
 
     /// Encodes rows on all cores, in order.
     pub fn encode(&self, texts: Vec<String>, pairs: Option<Vec<String>>) -> Result<Vec<EncodedRow>> {
-        let inputs: Vec<EncodeInput<'_>> = match pairs {
-            None => texts.into_iter().map(EncodeInput::from).collect(),
-            Some(pairs) => texts.into_iter().zip(pairs).map(EncodeInput::from).collect(),
+        let encoded: Result<Vec<EncodedRow>, tokenizers::Error> = match pairs {
+            None => texts.into_par_iter().map(|text| self.row(&text, None)).collect(),
+            Some(pairs) => texts.into_par_iter().zip(pairs).map(|(text, pair)| self.row(&text, Some(&pair))).collect(),
         };
-        let encoded: Result<Vec<EncodedRow>, tokenizers::Error> =
-            inputs.into_par_iter().map(|input| Ok(self.row(&self.tokenizer.encode_fast(input, true)?))).collect();
         // The library's message may quote the text.
         encoded.map_err(|_| {
             Error::stage("the tokenizer cannot encode a row")
@@ -117,20 +119,25 @@ impl TextEncoder {
         })
     }
 
-    fn row(&self, encoding: &Encoding) -> EncodedRow {
-        let lost = encoding.get_overflowing().iter().map(|part| part.get_special_tokens_mask().iter().filter(|&&special| special == 0).count()).sum();
+    fn row(&self, text: &str, pair: Option<&str>) -> Result<EncodedRow, tokenizers::Error> {
+        // First without truncation, so that what it takes away can be counted.
+        let whole = |text: &str| self.whole.encode_fast(text, false);
+        let (first, second) = (whole(text)?, pair.map(whole).transpose()?);
+        let special = self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(pair.is_some()));
+        let tokens = first.len() + second.as_ref().map_or(0, Encoding::len) + special;
+        let encoding = self.tokenizer.post_process(first, second, true)?;
         let mut row = EncodedRow {
             ids: encoding.get_ids().iter().map(|&id| id as i32).collect(),
             type_ids: encoding.get_type_ids().iter().map(|&id| id as i8).collect(),
             mask: vec![1; encoding.len()],
-            lost,
+            lost: tokens - encoding.len(),
         };
         if self.tokenization.padding == Padding::MaxLength {
             row.ids.resize(self.tokenization.max_length, self.tokenization.pad_token_id as i32);
             row.type_ids.resize(self.tokenization.max_length, self.tokenization.pad_token_type_id as i8);
             row.mask.resize(self.tokenization.max_length, 0);
         }
-        row
+        Ok(row)
     }
 }
 
