@@ -95,7 +95,11 @@ fn train(config: &TrainConfig, context: &StageContext<'_>, out: PathBuf) -> Resu
 
 /// On the trained model in the worker, on an export right here.
 fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -> Result<Summary> {
-    let (model, tokens, split) = (&context.inputs[0].path, &context.inputs[1].path, context.split(1)?);
+    let (model, tokens_at) = match &config.model {
+        Some(model) => (context.root.join(model), 0),
+        None => (context.inputs[0].path.clone(), 1),
+    };
+    let (model, tokens, split) = (&model, &context.inputs[tokens_at].path, context.split(tokens_at)?);
     if context.step.inputs[0].kind == StageKind::Train {
         let device = context.keys.native()?.resolve_device(config.device)?;
         let command = Command::Evaluate {

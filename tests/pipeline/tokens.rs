@@ -42,3 +42,18 @@ fn an_export_is_evaluated_like_its_model() {
     assert_eq!(of_export["confusion_matrix"], of_model["confusion_matrix"]);
     assert!((of_export["loss"].as_f64().unwrap() - of_model["loss"].as_f64().unwrap()).abs() < 1e-4);
 }
+
+/// As on a machine without libtorch: no stage of the file needs it.
+#[test]
+fn a_finished_export_is_evaluated_on_new_rows() {
+    let project = Project::finished();
+    let of_model = read_json(&project.artifact("evaluate").join("metrics.json"));
+    let whole = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
+    let ingest = &whole[whole.find("  ingest:").unwrap()..whole.find("  tokenize:").unwrap()];
+    let rest = "  tokenize: { uses: tokenize, from: ingest, with: { tokenizer: out/model, max_length: 48 } }\n  \
+                evaluate: { uses: evaluate, from: tokenize.test, with: { model: out/model, gate: { accuracy: \">= 0.5\" } } }\n";
+    project.write("check.yaml", format!("version: 1\nname: check\nstages:\n{ingest}{rest}"));
+    project.pipe(&["run", "check.yaml", "--log-format", "text"]).code(0);
+    let of_export = read_json(&project.artifact("evaluate").join("metrics.json"));
+    assert_eq!(of_export["confusion_matrix"], of_model["confusion_matrix"]);
+}

@@ -51,6 +51,7 @@ fn needs(config: &StageConfig) -> &'static [Need] {
         StageConfig::Ingest(_) => &[],
         StageConfig::Tokenize(_) => &[INGEST_ALL],
         StageConfig::Train(_) => &[TOKENS_TO_TRAIN],
+        StageConfig::Evaluate(config) if config.model.is_some() => &[TOKENS_TO_TEST],
         StageConfig::Evaluate(_) => &[MODEL_OR_EXPORT, TOKENS_TO_TEST],
         StageConfig::Export(_) => &[MODEL, TOKENS_TO_COMPARE],
         StageConfig::Predict(config) if config.model.is_some() => &[INGEST_ALL],

@@ -1,6 +1,7 @@
 //! Settings of `evaluate`, with its gates.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,8 @@ use crate::metrics::METRIC_NAMES;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
+    /// A folder written by `export`; absent: the train or export stage named in `from:`.
+    pub model: Option<PathBuf>,
     /// Named in the summary; `metrics.json` always holds all of them.
     pub metrics: Vec<String>,
     /// Metric → condition such as `">= 0.6"`. Checked on every run, so no part of the key.
@@ -23,6 +26,7 @@ pub struct EvaluateConfig {
 impl Default for EvaluateConfig {
     fn default() -> Self {
         EvaluateConfig {
+            model: None,
             metrics: vec!["accuracy".into(), "f1_macro".into()],
             gate: BTreeMap::new(),
             per_device_eval_batch_size: 32,

@@ -139,7 +139,7 @@ impl StageConfig {
             StageConfig::Ingest(config) => semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "scrub.model"]),
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
-            StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["metrics", "gate", "device", "torch_threads"]),
+            StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
             StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "threads"]),
         }
@@ -153,7 +153,8 @@ impl StageConfig {
             StageConfig::Tokenize(config) => vec![asset("tokenizer", &config.tokenizer, AssetKind::Tokenizer)],
             StageConfig::Train(config) => vec![asset("model", &config.model, AssetKind::Model)],
             StageConfig::Predict(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
-            StageConfig::Evaluate(_) | StageConfig::Export(_) => Vec::new(),
+            StageConfig::Evaluate(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
+            StageConfig::Export(_) => Vec::new(),
         }
     }
 }
