@@ -1,15 +1,15 @@
-//! Finished stage outputs on disk, found by key, named by content.
+//! Finished stage outputs on disk, found by key, named by content. Below `.pipe/`:
 //!
 //! ```text
-//! .pipe/CACHEDIR.TAG
-//! .pipe/artifacts/<content id>/…           finished outputs + manifest.json
-//! .pipe/keys/<aa>/<key>.json               key → content id, with the key's components
-//! .pipe/work/<key>/out, …/scratch          unfinished work of one key
-//! .pipe/runs/<ulid>/run.json               what a run did
-//! .pipe/latest/<pipeline>.json             stage → key of its last success, for "why not fresh"
-//! .pipe/locks/…                            kernel file locks, released when their process dies
-//! .pipe/digests.json                       digests of source files, by what the file system says of them
-//! .pipe/trash/…                            damaged artifacts
+//! CACHEDIR.TAG
+//! artifacts/<content id>/…           finished outputs + manifest.json
+//! keys/<aa>/<key>.json               key → content id, with the key's components
+//! work/<key>/out, …/scratch          unfinished work of one key
+//! runs/<ulid>/run.json               what a run did
+//! latest/<pipeline>.json             stage → key of its last success, for "why not fresh"
+//! locks/…                            kernel file locks, released when their process dies
+//! digests.json                       digests of source files, by what the file system says of them
+//! trash/…                            damaged artifacts
 //! ```
 //!
 //! The rename of `keys/<aa>/<key>.json` into place is the commit point: before it nothing is served, after it
