@@ -60,6 +60,9 @@ pub(crate) struct FileArgs {
     /// Change a variable of the file's `vars:`, for example max_length=64
     #[arg(long = "var", value_name = "NAME=VALUE")]
     vars: Vec<String>,
+    /// Change variables by a YAML file of names and values; --var goes before it
+    #[arg(long = "vars", value_name = "FILE")]
+    var_files: Vec<PathBuf>,
     /// Change a setting, for example train.with.learning_rate=3e-5
     #[arg(long = "set", value_name = "STAGE.with.KEY=VALUE")]
     sets: Vec<String>,
@@ -70,7 +73,7 @@ pub(crate) struct FileArgs {
 
 impl FileArgs {
     pub(crate) fn overrides(&self) -> Overrides {
-        Overrides { vars: self.vars.clone(), sets: self.sets.clone() }
+        Overrides { vars: self.vars.clone(), var_files: self.var_files.clone(), sets: self.sets.clone() }
     }
 }
 

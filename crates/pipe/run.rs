@@ -31,7 +31,7 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     let file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
     let plan = Plan::new(&file)?;
     let selected = select(&plan, args)?;
-    let forced: BTreeSet<usize> = args.force.iter().map(|name| plan.find(name)).collect::<Result<_>>()?;
+    let forced: BTreeSet<usize> = args.force.iter().map(|name| plan.find(name)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let cache = Cache::open(&cache_dir(&args.file, &file))?;
     let signals = Signals::install()?;
     let terminal = Terminal::new(args.log_format);
@@ -86,16 +86,16 @@ fn conclude(record: &RunRecord, dry_run: bool) {
 
 fn select(plan: &Plan<'_>, args: &RunArgs) -> Result<BTreeSet<usize>> {
     if let Some(only) = &args.only {
-        return Ok(BTreeSet::from([plan.find(only)?]));
+        return Ok(plan.find(only)?.into_iter().collect());
     }
     let until: Option<BTreeSet<usize>> = match &args.until {
-        Some(name) => Some(plan.with_needs([plan.find(name)?])),
+        Some(name) => Some(plan.with_needs(plan.find(name)?)),
         None => None,
     };
     let targets: BTreeSet<usize> = match &args.from {
         Some(from) => plan.with_readers(plan.find(from)?),
         None if args.stages.is_empty() => (0..plan.steps.len()).collect(),
-        None => args.stages.iter().map(|name| plan.find(name)).collect::<Result<_>>()?,
+        None => args.stages.iter().map(|name| plan.find(name)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect(),
     };
     let selected = plan.with_needs(targets);
     Ok(match until {
@@ -148,7 +148,7 @@ impl Run<'_> {
         for &at in selected {
             self.signals.check()?;
             let step = &self.plan.steps[at];
-            if step.inputs.iter().any(|input| unknown.contains(&input.step)) {
+            if step.inputs.iter().any(|input| unknown.contains(&input.steps[0])) {
                 unknown.insert(at);
                 self.terminal.note(&format!("{} would run: its input is made anew", step.stage.name));
                 record.stages.push(StageRecord { status: "would run", ..blank(step) });
@@ -230,7 +230,7 @@ impl Run<'_> {
 
     fn step_components(&self, at: usize) -> Result<StepComponents> {
         let step = &self.plan.steps[at];
-        let inputs: Vec<&Artifact> = step.inputs.iter().map(|input| &self.artifacts[&input.step]).collect();
+        let inputs: Vec<&Artifact> = step.inputs.iter().map(|input| &self.artifacts[&input.steps[0]]).collect();
         self.keys.components(step, &inputs).map_err(|error| Error { message: format!("stage `{}`: {}", step.stage.name, error.message), ..error })
     }
 
@@ -282,7 +282,7 @@ impl Run<'_> {
         let context = StageContext {
             root: &self.plan.file.root,
             step,
-            inputs: step.inputs.iter().map(|input| &self.artifacts[&input.step]).collect(),
+            inputs: step.inputs.iter().map(|input| &self.artifacts[&input.steps[0]]).collect(),
             sources,
             components,
             keys: &self.keys,

@@ -44,7 +44,7 @@ pub(crate) fn command(args: &StatusArgs) -> Result<u8> {
 pub(crate) fn path(args: &PathArgs) -> Result<u8> {
     let file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
     let plan = Plan::new(&file)?;
-    let at = plan.find(&args.stage)?;
+    let at = plan.find_one(&args.stage)?;
     match states(&plan, &args.file)?.swap_remove(at) {
         State::Fresh(artifact) => {
             print_result(&format!("{}", artifact.path.display()));
@@ -77,11 +77,11 @@ fn states(plan: &Plan<'_>, args: &FileArgs) -> Result<Vec<State>> {
         let mut inputs = BTreeMap::new();
         let mut stale_input = None;
         for (at, input) in step.inputs.iter().enumerate() {
-            match &states[input.step] {
+            match &states[input.steps[0]] {
                 State::Fresh(artifact) => {
                     inputs.insert(at, artifact.as_ref());
                 }
-                State::Stale(_) => stale_input = Some(&plan.steps[input.step].stage.name),
+                State::Stale(_) => stale_input = Some(&plan.steps[input.steps[0]].stage.name),
             }
         }
         let state = match stale_input {

@@ -129,10 +129,14 @@ fn settings(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
 
 fn shown(value: &Value) -> String {
     match value {
-        // 5e-5 reads better than 0.00005.
-        Value::Number(number) if number.as_f64().is_some_and(|x| x != 0.0 && x.abs() < 1e-3) => format!("{:e}", number.as_f64().unwrap_or(0.0)),
+        Value::Number(number) if number.is_f64() => shown_number(number.as_f64().unwrap_or(0.0)),
         other => other.to_string(),
     }
+}
+
+/// `5e-5` reads better than `0.00005`.
+pub(crate) fn shown_number(number: f64) -> String {
+    if number != 0.0 && number.abs() < 1e-3 { format!("{number:e}") } else { number.to_string() }
 }
 
 #[cfg(test)]

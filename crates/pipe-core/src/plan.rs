@@ -1,10 +1,11 @@
 //! From a file to an order of steps: `from:` matched to what each stage kind needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
+use crate::cache::Artifact;
 use crate::config::{IntervalStrategy, StageConfig, StageKind};
 use crate::error::{Error, Result};
-use crate::file::{PipelineFile, Problem, Stage, suggestion};
+use crate::file::{PipelineFile, Problem, Reference, Stage, Target, suggestion};
 
 /// The stages of a file in an order in which each comes after all it needs.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ pub struct Step<'f> {
 /// What a step reads of another step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
-    /// Index into [`Plan::steps`].
-    pub step: usize,
+    /// Indices into [`Plan::steps`]: one, or for `train[best]` all that it is chosen from.
+    pub steps: Vec<usize>,
     pub kind: StageKind,
     /// The splits read; absent: all there are.
     pub splits: Option<Vec<String>>,
@@ -59,6 +60,13 @@ fn needs(config: &StageConfig) -> &'static [Need] {
     }
 }
 
+impl Step<'_> {
+    /// Indices of all steps that it may read.
+    pub fn needs(&self) -> impl Iterator<Item = usize> {
+        self.inputs.iter().flat_map(|input| input.steps.iter().copied())
+    }
+}
+
 impl<'f> Plan<'f> {
     /// Orders the stages, keeping the file's order where it can.
     pub fn new(file: &'f PipelineFile) -> Result<Plan<'f>> {
@@ -76,22 +84,46 @@ impl<'f> Plan<'f> {
                 && let Some(other) = plan.steps[..at].iter().find(|other| other.stage.publish.as_ref() == Some(publish))
             {
                 let message = format!("stages `{}` and `{}` publish to the same folder", other.stage.name, step.stage.name);
-                problems.push(Problem::new(step.stage.span, message).hint("give each its own"));
+                let hint = if other.stage.base == step.stage.base {
+                    "put `${matrix.…}` into the path, or publish what reads the best one: `from: \"stage[best]\"`"
+                } else {
+                    "give each its own"
+                };
+                problems.push(Problem::new(step.stage.span, message).hint(hint));
             }
         }
         if problems.is_empty() { Ok(plan) } else { Err(file.sources.error(&problems)) }
     }
 
-    /// The index of the stage called `name`.
-    pub fn find(&self, name: &str) -> Result<usize> {
-        self.steps.iter().position(|step| step.stage.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.steps.iter().map(|step| step.stage.name.as_str()).collect();
+    /// The steps called `name`: a stage, all cells of one with a matrix, or those that `stage[axis=value]` chooses.
+    pub fn find(&self, name: &str) -> Result<Vec<usize>> {
+        let found = crate::file::matching(name, self.steps.iter().map(|step| step.stage));
+        if found.is_empty() {
+            let mut names: Vec<&str> = Vec::new();
+            for step in &self.steps {
+                let known: &str = if name.contains('[') { &step.stage.name } else { &step.stage.base };
+                if !names.contains(&known) {
+                    names.push(known);
+                }
+            }
             let error = Error::usage(format!("there is no stage `{name}` in {}", self.file.path.display()));
-            match suggestion(name, &names) {
+            return Err(match suggestion(name, &names) {
                 Some(hint) => error.hint(hint),
                 None => error,
+            });
+        }
+        Ok(found)
+    }
+
+    /// The one step called `name`.
+    pub fn find_one(&self, name: &str) -> Result<usize> {
+        match self.find(name)?.as_slice() {
+            [at] => Ok(*at),
+            all => {
+                let names: Vec<&str> = all.iter().map(|at| self.steps[*at].stage.name.as_str()).collect();
+                Err(Error::usage(format!("`{name}` stands for {} stages", all.len())).hint(format!("choose one: {}", names.join(", "))))
             }
-        })
+        }
     }
 
     /// `targets` and everything they need.
@@ -99,17 +131,17 @@ impl<'f> Plan<'f> {
         let mut wanted: BTreeSet<usize> = targets.into_iter().collect();
         for at in (0..self.steps.len()).rev() {
             if wanted.contains(&at) {
-                wanted.extend(self.steps[at].inputs.iter().map(|input| input.step));
+                wanted.extend(self.steps[at].needs());
             }
         }
         wanted
     }
 
     /// `start` and everything that reads it, directly or not.
-    pub fn with_readers(&self, start: usize) -> BTreeSet<usize> {
-        let mut wanted = BTreeSet::from([start]);
-        for at in start + 1..self.steps.len() {
-            if self.steps[at].inputs.iter().any(|input| wanted.contains(&input.step)) {
+    pub fn with_readers(&self, start: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
+        let mut wanted: BTreeSet<usize> = start.into_iter().collect();
+        for at in 0..self.steps.len() {
+            if self.steps[at].needs().any(|need| wanted.contains(&need)) {
                 wanted.insert(at);
             }
         }
@@ -121,7 +153,7 @@ impl<'f> Plan<'f> {
         let step = &self.steps[step];
         match (&step.stage.config, step.inputs.first()) {
             (StageConfig::Ingest(config), _) => config.split_names().into_iter().map(str::to_owned).collect(),
-            (StageConfig::Tokenize(_), Some(input)) => input.splits.clone().unwrap_or_else(|| self.splits_of(input.step)),
+            (StageConfig::Tokenize(_), Some(input)) => input.splits.clone().unwrap_or_else(|| self.splits_of(input.steps[0])),
             _ => Vec::new(),
         }
     }
@@ -131,10 +163,11 @@ impl<'f> Plan<'f> {
         let mut used = vec![false; stage.from.len()];
         for need in needs(&stage.config) {
             let found = stage.from.iter().enumerate().find_map(|(at, reference)| {
-                let step = self.steps.iter().position(|step| step.stage.name == reference.stage)?;
-                (!used[at] && need.kinds.contains(&self.steps[step].stage.config.kind())).then_some((at, step))
+                let places = reference.target.stages().iter().map(|name| self.steps.iter().position(|step| step.stage.name == *name));
+                let steps: Vec<usize> = places.collect::<Option<_>>()?;
+                (!used[at] && need.kinds.contains(&self.steps[*steps.first()?].stage.config.kind())).then_some((at, steps))
             });
-            let Some((at, step)) = found else {
+            let Some((at, steps)) = found else {
                 let kinds: Vec<&str> = need.kinds.iter().map(|kind| kind.name()).collect();
                 let message = format!("stage `{}` needs the output of a stage that uses `{}`", stage.name, kinds.join("` or `"));
                 problems.push(Problem::new(stage.span, message).hint(format!("name one in its `from:`, for example `from: {}`", kinds[0])));
@@ -145,11 +178,13 @@ impl<'f> Plan<'f> {
             if let Some(split) = reference.split.as_ref().filter(|_| !need.splittable) {
                 problems.push(Problem::new(reference.span, format!("this stage does not read a single split, remove `.{split}`")));
             }
+            let step = steps[0];
+            self.check_best(reference, &steps, problems);
             let known = self.splits_of(step);
             let named = reference.split.as_deref().or(need.splits.first().copied());
             if let Some(split) = named.filter(|split| !known.iter().any(|known| known == split)) {
                 let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                let message = format!("stage `{}` reads the split `{split}`, which `{}` does not have", stage.name, reference.stage);
+                let message = format!("stage `{}` reads the split `{split}`, which `{}` does not have", stage.name, reference.target.stages()[0]);
                 problems.push(Problem::new(reference.span, message).maybe_hint(suggestion(split, &known)));
             }
             if let StageConfig::Train(config) = &stage.config
@@ -164,41 +199,91 @@ impl<'f> Plan<'f> {
                 None if need.splits.is_empty() => None,
                 None => Some(need.splits.iter().map(|&split| split.to_owned()).collect()),
             };
-            inputs.push(Input { step, kind: self.steps[step].stage.config.kind(), splits });
+            inputs.push(Input { steps, kind: self.steps[step].stage.config.kind(), splits });
         }
         for (reference, _) in stage.from.iter().zip(&used).filter(|(_, used)| !**used) {
-            let message = format!("stage `{}` has no use for the output of `{}`", stage.name, reference.stage);
+            let message = format!("stage `{}` has no use for the output of `{}`", stage.name, reference.target.stages()[0]);
             problems.push(Problem::new(reference.span, message).hint("remove it from `from:`"));
         }
         inputs
+    }
+
+    /// The best of several trainings is known only if all of them judge themselves by one measure.
+    fn check_best(&self, reference: &Reference, steps: &[usize], problems: &mut Vec<Problem>) {
+        if !matches!(reference.target, Target::Best(_)) {
+            return;
+        }
+        let mut measures = BTreeSet::new();
+        for step in steps {
+            let StageConfig::Train(config) = &self.steps[*step].stage.config else {
+                problems.push(Problem::new(reference.span, "`[best]` chooses among train stages").hint("choose a value: `\"stage[axis=value]\"`"));
+                return;
+            };
+            if config.eval_strategy == IntervalStrategy::No {
+                let problem = Problem::new(reference.span, "`[best]` needs trainings that evaluate themselves");
+                problems.push(problem.hint("add `eval_strategy: epoch` and `metric_for_best_model: …` to the train stage"));
+                return;
+            }
+            measures.insert((config.best_metric(), config.best_is_greater()));
+        }
+        if measures.len() > 1 {
+            problems.push(Problem::new(reference.span, "`[best]` needs the same `metric_for_best_model` in every cell"));
+        }
+    }
+
+    /// The step with the best model of `steps`, whose outputs are `artifacts`: by the measure of its own evaluations.
+    /// Of equals the first.
+    pub fn best(&self, steps: &[usize], artifacts: &[&Artifact]) -> Result<usize> {
+        let mut best: Option<(f64, usize)> = None;
+        for (at, artifact) in artifacts.iter().enumerate() {
+            let StageConfig::Train(config) = &self.steps[steps[at]].stage.config else {
+                return Err(Error::internal("`best` of stages that do not train"));
+            };
+            let value = config.final_metric(&artifact.path)?;
+            let gain = best.map_or(f64::INFINITY, |(best, _)| if config.best_is_greater() { value - best } else { best - value });
+            if gain > 0.0 {
+                best = Some((value, at));
+            }
+        }
+        best.map(|(_, at)| at).ok_or_else(|| Error::internal("`best` of no stage"))
     }
 }
 
 /// Depth-first in file order; a stage met again while its needs are still open closes a cycle.
 fn order<'f>(file: &'f PipelineFile, problems: &mut Vec<Problem>) -> Vec<&'f Stage> {
-    fn visit<'f>(file: &'f PipelineFile, stage: &'f Stage, open: &mut Vec<&'f str>, done: &mut Vec<&'f Stage>, problems: &mut Vec<Problem>) {
-        if done.iter().any(|other| other.name == stage.name) {
-            return;
-        }
-        open.push(&stage.name);
-        for reference in &stage.from {
-            if let Some(at) = open.iter().position(|name| *name == reference.stage) {
-                let circle = open[at..].iter().chain([&open[at]]).copied().collect::<Vec<_>>().join(" ← ");
-                problems.push(Problem::new(reference.span, format!("the stages form a cycle: {circle}")).hint("remove one of these `from:` entries"));
-                continue;
-            }
-            if let Some(needed) = file.stage(&reference.stage) {
-                visit(file, needed, open, done, problems);
-            }
-        }
-        open.pop();
-        done.push(stage);
+    struct Visit<'f, 'p> {
+        file: &'f PipelineFile,
+        open: Vec<&'f str>,
+        met: HashSet<&'f str>,
+        done: Vec<&'f Stage>,
+        problems: &'p mut Vec<Problem>,
     }
-    let (mut open, mut done) = (Vec::new(), Vec::new());
+    impl<'f> Visit<'f, '_> {
+        fn stage(&mut self, stage: &'f Stage) {
+            if !self.met.insert(&stage.name) {
+                return;
+            }
+            self.open.push(&stage.name);
+            for reference in &stage.from {
+                for name in reference.target.stages() {
+                    if let Some(at) = self.open.iter().position(|open| open == name) {
+                        let circle = self.open[at..].iter().chain([&self.open[at]]).copied().collect::<Vec<_>>().join(" ← ");
+                        let problem = Problem::new(reference.span, format!("the stages form a cycle: {circle}"));
+                        self.problems.push(problem.hint("remove one of these `from:` entries"));
+                    } else if let Some(needed) = self.file.stage(name) {
+                        self.stage(needed);
+                    }
+                }
+            }
+            self.open.pop();
+            self.done.push(stage);
+        }
+    }
+    let mut visit = Visit { file, open: Vec::new(), met: HashSet::new(), done: Vec::new(), problems };
     for stage in &file.stages {
-        visit(file, stage, &mut open, &mut done, problems);
+        visit.stage(stage);
     }
-    done
+    visit.done
 }
 
 #[cfg(test)]
@@ -225,10 +310,32 @@ mod tests {
             let plan = plan.unwrap();
             let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
             assert_eq!(names, ["ingest", "tokenize", "train", "eval"]);
-            assert_eq!(plan.steps[3].inputs[1], Input { step: 1, kind: StageKind::Tokenize, splits: Some(vec!["test".into()]) });
+            assert_eq!(plan.steps[3].inputs[1], Input { steps: vec![1], kind: StageKind::Tokenize, splits: Some(vec!["test".into()]) });
             assert_eq!(plan.with_needs([2]), BTreeSet::from([0, 1, 2]));
-            assert_eq!(plan.with_readers(2), BTreeSet::from([2, 3]));
+            assert_eq!(plan.with_readers([2]), BTreeSet::from([2, 3]));
             assert_eq!(plan.find("trian").unwrap_err().hint.as_deref(), Some("did you mean `train`?"));
+        });
+    }
+
+    #[test]
+    fn a_matrix_unfolds_and_what_reads_it_follows_or_chooses() {
+        let train = "  train: { uses: train, from: tokenize, matrix: { lr: [3.0e-5, 5e-5] }, with: { model: m, learning_rate: \"${matrix.lr}\", eval_strategy: epoch } }\n";
+        let ingest = SPLIT_INGEST.replace("train: 0.8", "train: 0.7, validation: 0.1");
+        let rest = "  eval: { uses: evaluate, from: [train, tokenize] }\n  export: { uses: export, from: [\"train[best]\", tokenize] }\n  one: { uses: export, from: [\"train[lr=0.00005]\", tokenize] }\n";
+        check(&format!("{rest}{train}{TOKENIZE}{ingest}"), |plan| {
+            let plan = plan.unwrap();
+            let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
+            assert_eq!(names, ["ingest", "tokenize", "train[lr=3e-5]", "eval[lr=3e-5]", "train[lr=5e-5]", "eval[lr=5e-5]", "export", "one"]);
+            let needs = |name: &str| plan.steps[plan.find_one(name).unwrap()].inputs[0].steps.clone();
+            assert_eq!((needs("eval[lr=5e-5]"), needs("export"), needs("one")), (vec![4], vec![2, 4], vec![4]));
+            assert_eq!(plan.find("train").unwrap(), [2, 4]);
+            assert_eq!(plan.find("train[lr=0.00003]").unwrap(), [2]);
+            assert!(plan.find_one("train").unwrap_err().hint.unwrap().contains("train[lr=3e-5]"));
+            let StageConfig::Train(config) = &plan.steps[4].stage.config else { panic!("not a train stage") };
+            assert_eq!(config.learning_rate, 5e-5);
+        });
+        check(&format!("{rest}{}{TOKENIZE}{ingest}", train.replace(", eval_strategy: epoch", "")), |plan| {
+            assert!(plan.unwrap_err().message.contains("`[best]` needs trainings that evaluate themselves"));
         });
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Complaint, in_range, known_name};
+use super::{Complaint, HumanDuration, in_range, known_name};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,12 +17,14 @@ pub struct IngestConfig {
     /// Absent: one split named `all`.
     pub split: Option<SplitConfig>,
     pub rejects: RejectsConfig,
+    /// Compares what came in with the last good run.
+    pub drift: DriftConfig,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceConfig {
-    /// Files or glob patterns, relative to the pipeline's root.
+    /// Files or glob patterns, relative to the pipeline's root; or `file://`, `http(s)://`, `s3://` and `hf://` URLs.
     pub paths: Vec<String>,
     /// Absent: by the file's extension.
     pub format: Option<SourceFormat>,
@@ -30,11 +32,15 @@ pub struct SourceConfig {
     pub encoding: String,
     /// CSV and TSV: one byte; absent: `,` for CSV and tab for TSV.
     pub delimiter: Option<String>,
+    /// Refuses files that were written to less than this long ago: they may still be arriving.
+    pub settle: Option<HumanDuration>,
+    /// Refuses to start with fewer files than this.
+    pub min_files: Option<usize>,
 }
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        SourceConfig { paths: Vec::new(), format: None, encoding: "utf-8".into(), delimiter: None }
+        SourceConfig { paths: Vec::new(), format: None, encoding: "utf-8".into(), delimiter: None, settle: None, min_files: None }
     }
 }
 
@@ -142,6 +148,32 @@ impl Default for RejectsConfig {
     }
 }
 
+/// How far an ingest may stray from that of the last good run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DriftConfig {
+    /// Largest change of the number of rows, as a share of the last good run's: 0.5 allows half as many more or fewer.
+    pub max_row_change: Option<f64>,
+    /// Tell of columns that came or went.
+    pub columns: bool,
+    /// What drift does: a note, or an end with exit code 11 before anything reads the rows.
+    pub action: DriftAction,
+}
+
+impl Default for DriftConfig {
+    fn default() -> Self {
+        DriftConfig { max_row_change: Some(0.5), columns: true, action: DriftAction::Warn }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftAction {
+    #[default]
+    Warn,
+    Gate,
+}
+
 /// The names `scrub.policy` knows.
 const POLICIES: [&str; 4] = ["standard", "strict", "minimal", "none"];
 /// The names `scrub.entities` knows.
@@ -167,6 +199,7 @@ impl IngestConfig {
             known_name("scrub.entities", entity, &ENTITIES)?;
         }
         in_range("rejects.max_ratio", self.rejects.max_ratio, 0.0..=1.0)?;
+        in_range("drift.max_row_change", self.drift.max_row_change.unwrap_or(0.0), 0.0..=f64::INFINITY)?;
         let columns = &self.columns;
         let mut roles = BTreeMap::new();
         for (role, column) in

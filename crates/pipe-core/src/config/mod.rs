@@ -7,8 +7,10 @@ mod evaluate;
 mod export;
 mod ingest;
 mod predict;
+mod run;
 mod tokenize;
 mod train;
+mod units;
 
 use std::path::PathBuf;
 
@@ -19,10 +21,12 @@ use crate::file::{Node, Problem, from_node, suggestion};
 
 pub use evaluate::{EvaluateConfig, Gate, GateOperator};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
-pub use ingest::{ColumnsConfig, Dedup, IngestConfig, RejectsConfig, ScrubConfig, SourceConfig, SourceFormat, SplitConfig};
+pub use ingest::{ColumnsConfig, Dedup, DriftAction, DriftConfig, IngestConfig, RejectsConfig, ScrubConfig, SourceConfig, SourceFormat, SplitConfig};
 pub use predict::PredictConfig;
+pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
 pub use tokenize::{Padding, TokenizeConfig, Truncation};
 pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
+pub use units::{ByteSize, HumanDuration};
 
 /// The kinds of stage, as `uses:` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
@@ -136,7 +140,9 @@ impl StageConfig {
     /// The settings that decide the output's bytes: defaults, paths, worker counts and gates left out.
     pub fn semantic(&self) -> Value {
         match self {
-            StageConfig::Ingest(config) => semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "scrub.model"]),
+            StageConfig::Ingest(config) => {
+                semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "source.settle", "source.min_files", "scrub.model", "drift"])
+            }
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
@@ -145,7 +151,19 @@ impl StageConfig {
         }
     }
 
-    /// Local files and folders whose content counts, relative to the pipeline's root.
+    /// Puts another path in the place of an asset's: where what a URL names was brought to.
+    pub fn set_asset(&mut self, setting: &str, path: PathBuf) {
+        match (self, setting) {
+            (StageConfig::Ingest(config), "scrub.model") => config.scrub.model = Some(path),
+            (StageConfig::Tokenize(config), "tokenizer") => config.tokenizer = path,
+            (StageConfig::Train(config), "model") => config.model = path,
+            (StageConfig::Predict(config), "model") => config.model = Some(path),
+            (StageConfig::Evaluate(config), "model") => config.model = Some(path),
+            _ => {}
+        }
+    }
+
+    /// Files and folders whose content counts: paths relative to the pipeline's root, or URLs.
     pub fn assets(&self) -> Vec<Asset> {
         let asset = |setting, path: &PathBuf, kind| Asset { setting, path: path.clone(), kind };
         match self {
@@ -184,7 +202,7 @@ impl Complaint {
     }
 
     /// Points at the setting if it was written down, else at the whole `with:`.
-    fn at(self, node: &Node) -> Problem {
+    pub(crate) fn at(self, node: &Node) -> Problem {
         let mut place = node;
         for part in self.setting.split('.') {
             match place.get(part) {

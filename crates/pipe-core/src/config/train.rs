@@ -1,11 +1,13 @@
 //! Settings of `train`, spelled as in Hugging Face's `TrainingArguments`; v4 and v5 spellings that mean the same
 //! are both accepted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Complaint, in_range, known_name};
+use crate::error::{Error, Result};
 use crate::metrics::METRIC_NAMES;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,6 +180,21 @@ impl TrainConfig {
 
     pub fn best_is_greater(&self) -> bool {
         self.greater_is_better.unwrap_or_else(|| self.best_metric() != "loss")
+    }
+
+    /// The measure of the model in a train artifact's folder: `metric_for_best_model` as its own evaluations found it.
+    pub fn final_metric(&self, folder: &Path) -> Result<f64> {
+        let path = folder.join("trainer_state.json");
+        let state: Value = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let name = format!("eval_{}", self.best_metric());
+        let value = if self.load_best_model_at_end {
+            state["best_metric"].as_f64()
+        } else {
+            state["log_history"].as_array().and_then(|rows| rows.iter().rev().find_map(|row| row[&name].as_f64()))
+        };
+        value.ok_or_else(|| {
+            Error::stage(format!("{} does not say how good its model is ({name})", path.display())).hint("run the train stage again with --force")
+        })
     }
 
     pub fn effective_save_strategy(&self) -> IntervalStrategy {

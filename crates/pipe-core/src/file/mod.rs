@@ -12,24 +12,30 @@
 
 mod de;
 mod diagnostic;
+mod matrix;
 mod node;
+mod stages;
 mod vars;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::config::{StageConfig, StageKind};
+use crate::config::RunConfig;
+use crate::digest;
 use crate::error::{Error, IoContext, Result};
 
 pub use de::from_node;
 pub use diagnostic::{Problem, SourceId, Sources, Span, nearest, suggestion};
+pub use matrix::matching;
 pub use node::{Key, Node, Value, parse};
+use stages::STAGE_KEYS;
+pub use stages::{Reference, Stage, Target};
 use vars::Variables;
+pub use vars::{RUN_NAMES, fill_run_names};
 
 /// The only version of the file format so far.
 const VERSION: i64 = 1;
-const TOP_KEYS: [&str; 5] = ["version", "name", "root", "vars", "stages"];
-const STAGE_KEYS: [&str; 4] = ["uses", "from", "with", "publish"];
+const TOP_KEYS: [&str; 6] = ["version", "name", "root", "vars", "run", "stages"];
 
 /// A pipeline file, typed and checked, all variables resolved.
 #[derive(Debug)]
@@ -38,28 +44,14 @@ pub struct PipelineFile {
     pub name: String,
     /// Absolute; relative paths and `.pipe/` start here.
     pub root: PathBuf,
-    /// In the order of the file.
+    pub run: RunConfig,
+    /// In the order of the file, a matrix unfolded in its place.
     pub stages: Vec<Stage>,
     pub sources: Sources,
-}
-
-/// One entry of `stages:`.
-#[derive(Debug)]
-pub struct Stage {
-    pub name: String,
-    pub config: StageConfig,
-    pub from: Vec<Reference>,
-    pub publish: Option<PathBuf>,
-    /// The stage's name in the file.
-    pub span: Span,
-}
-
-/// `tokenize` or `tokenize.test` in a `from:`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reference {
-    pub stage: String,
-    pub split: Option<String>,
-    pub span: Span,
+    /// Values of the variables, as text: for the record of a run.
+    pub variables: BTreeMap<String, String>,
+    /// Of the file's text.
+    pub digest: String,
 }
 
 /// What the command line changes in a file.
@@ -67,6 +59,8 @@ pub struct Reference {
 pub struct Overrides {
     /// `name=value`
     pub vars: Vec<String>,
+    /// Files with values of variables; `vars` go before them.
+    pub var_files: Vec<PathBuf>,
     /// `STAGE.with.key=YAML`
     pub sets: Vec<String>,
 }
@@ -83,6 +77,7 @@ impl PipelineFile {
             Err(error) => return Err(Error::io("read", path, error)),
         };
         let mut sources = Sources::default();
+        let digest = digest::of_bytes(text.as_bytes());
         sources.add(path.display().to_string(), text);
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -93,11 +88,20 @@ impl PipelineFile {
         let read = Reader { sources: &mut sources, problems: &mut problems, folder }.read(overrides);
         match read {
             Some(content) if problems.is_empty() => {
-                let (name, root, stages) = content;
+                let Content { name, root, run, stages, variables } = content;
                 let name = name.unwrap_or_else(|| path.file_stem().map_or("pipeline".into(), |stem| stem.to_string_lossy().into_owned()));
-                Ok(PipelineFile { path: path.to_owned(), name, root, stages, sources })
+                Ok(PipelineFile { path: path.to_owned(), name, root, run, stages, sources, variables, digest })
             }
-            _ => Err(sources.error(&problems)),
+            _ => {
+                // Each cell of a matrix finds what is wrong with its stage.
+                let mut once: Vec<Problem> = Vec::new();
+                for problem in problems {
+                    if !once.contains(&problem) {
+                        once.push(problem);
+                    }
+                }
+                Err(sources.error(&once))
+            }
         }
     }
 
@@ -112,7 +116,13 @@ struct Reader<'r> {
     folder: PathBuf,
 }
 
-type Content = (Option<String>, PathBuf, Vec<Stage>);
+struct Content {
+    name: Option<String>,
+    root: PathBuf,
+    run: RunConfig,
+    stages: Vec<Stage>,
+    variables: BTreeMap<String, String>,
+}
 
 impl Reader<'_> {
     fn report<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
@@ -133,16 +143,13 @@ impl Reader<'_> {
         self.version(&root);
         self.overrides(&mut root, overrides);
         let mut variables = self.variables(&root, overrides);
-        let mut problems = std::mem::take(self.problems);
         if let Some(name) = root.get("name").cloned() {
             variables.values.entry("name".into()).or_insert(name);
         }
         let Value::Map(entries) = &mut root.value else { unreachable!("checked above") };
-        for (key, node) in entries.iter_mut().filter(|(key, _)| key.name != "vars") {
-            let _ = key;
-            variables.apply(node, &mut problems);
+        for (key, node) in entries.iter_mut().filter(|(key, _)| key.name != "vars" && key.name != "stages") {
+            Variables { keep_run_names: key.name == "run", ..variables.clone() }.apply(node, self.problems);
         }
-        *self.problems = problems;
         let name = root.get("name").and_then(|node| self.text(node));
         let pipeline_root = match root.get("root").and_then(|node| Some((self.text(node)?, node.span))) {
             None => self.folder.clone(),
@@ -154,8 +161,21 @@ impl Reader<'_> {
                 }
             },
         };
-        let stages = self.stages(&root)?;
-        Some((name, pipeline_root, stages))
+        let run = self.run_section(&root);
+        let stages = self.stages(&root, &variables)?;
+        let declared = |name: &str| root.get("vars").and_then(|vars| vars.get(name)).and_then(Node::as_str);
+        // What comes from the environment may be a secret: recorded by name alone.
+        let shown =
+            |name: &str, node: &Node| declared(name).filter(|text| text.contains("${env:")).map_or_else(|| matrix::shown(&node.value), str::to_owned);
+        let variables = variables.values.iter().map(|(name, node)| (name.clone(), shown(name, node))).collect();
+        Some(Content { name, root: pipeline_root, run: run?, stages, variables })
+    }
+
+    fn run_section(&mut self, root: &Node) -> Option<RunConfig> {
+        let Some(node) = root.get("run") else { return Some(RunConfig::default()) };
+        let config: RunConfig = self.report(from_node(node))?;
+        self.report(config.check().map_err(|complaint| complaint.at(node)))?;
+        Some(config)
     }
 
     fn unknown_keys(&mut self, entries: &[(Key, Node)], known: &[&str]) {
@@ -222,13 +242,16 @@ impl Reader<'_> {
                     for (key, node) in entries {
                         // A variable may read the environment; one pass, so not another variable.
                         let mut node = node.clone();
-                        let environment = Variables { values: BTreeMap::new(), environment };
+                        let environment = Variables { values: BTreeMap::new(), environment, keep_run_names: false };
                         environment.apply(&mut node, self.problems);
                         values.insert(key.name.clone(), node);
                     }
                 }
                 None => self.problems.push(Problem::new(node.span, "`vars` is a mapping of names to values")),
             }
+        }
+        for path in &overrides.var_files {
+            self.var_file(path, &mut values);
         }
         for var in &overrides.vars {
             let source = self.sources.add("--var", var.as_str());
@@ -237,10 +260,7 @@ impl Reader<'_> {
                 self.problems.push(Problem::new(span, "expected name=value").hint("for example --var max_length=64"));
                 continue;
             };
-            let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            if !known.contains(&name) {
-                let hint = suggestion(name, &known).or_else(|| Some("the file declares no `vars:`".into()));
-                self.problems.push(Problem::new(span, format!("the file declares no variable `{name}`")).maybe_hint(hint));
+            if !self.is_declared(name, span, &values) {
                 continue;
             }
             let parsed = parse(yaml, source).map_err(|problem| Problem { span, ..problem });
@@ -249,69 +269,38 @@ impl Reader<'_> {
                 values.insert(name.to_owned(), node);
             }
         }
-        Variables { values, environment }
+        Variables { values, environment, keep_run_names: false }
     }
 
-    fn stages(&mut self, root: &Node) -> Option<Vec<Stage>> {
-        let Some(node) = root.get("stages") else {
-            self.problems.push(Problem::new(root.span, "the key `stages` is missing"));
-            return None;
-        };
-        let Some(entries) = node.as_map().filter(|entries| !entries.is_empty()) else {
-            self.problems.push(Problem::new(node.span, "`stages` is a mapping of stage names to stages"));
-            return None;
-        };
-        let names: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
-        let mut stages = Vec::new();
-        for (key, node) in entries {
-            if key.name.is_empty() || !key.name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
-                self.problems.push(Problem::new(key.span, "a stage's name is made of letters, digits, `_` and `-`"));
-            }
-            if let Some(stage) = self.stage(key, node, &names) {
-                stages.push(stage);
-            }
+    /// `--vars FILE`: a mapping of names to values.
+    fn var_file(&mut self, path: &Path, values: &mut BTreeMap<String, Node>) {
+        let text = std::fs::read_to_string(path);
+        let source = self.sources.add(path.display().to_string(), text.as_deref().unwrap_or_default());
+        let start = Span { source, start: 0, end: 0 };
+        if let Err(error) = text {
+            self.problems.push(Problem::new(start, format!("cannot read the file of variables: {error}")));
+            return;
         }
-        Some(stages)
-    }
-
-    fn stage(&mut self, key: &Key, node: &Node, names: &[&str]) -> Option<Stage> {
+        let parsed = parse(self.sources.text(source), source);
+        let Some(node) = self.report(parsed) else { return };
         let Some(entries) = node.as_map() else {
-            self.problems.push(Problem::new(key.span, format!("stage `{}` is a mapping with `uses`, `from`, `with`", key.name)));
-            return None;
+            self.problems.push(Problem::new(node.span, "a file of variables is a mapping of names to values"));
+            return;
         };
-        self.unknown_keys(entries, &STAGE_KEYS);
-        let Some(uses) = node.get("uses") else {
-            let kinds = StageKind::ALL.map(StageKind::name).join(", ");
-            self.problems.push(Problem::new(key.span, "the key `uses` is missing").hint(format!("add `uses: …` with one of {kinds}")));
-            return None;
-        };
-        let kind = self.report(from_node::<StageKind>(uses));
-        let from = node.get("from").map(|node| self.references(node, names)).unwrap_or_default();
-        let publish = node.get("publish").and_then(|node| self.text(node)).map(PathBuf::from);
-        let empty = Node::new(key.span, Value::Map(Vec::new()));
-        let config = self.report(StageConfig::read(kind?, node.get("with").unwrap_or(&empty)))?;
-        Some(Stage { name: key.name.clone(), config, from, publish, span: key.span })
+        for (key, node) in entries {
+            if self.is_declared(&key.name, key.span, values) {
+                values.insert(key.name.clone(), node.clone());
+            }
+        }
     }
 
-    fn references(&mut self, node: &Node, names: &[&str]) -> Vec<Reference> {
-        let items: Vec<&Node> = match &node.value {
-            Value::Seq(items) => items.iter().collect(),
-            _ => vec![node],
-        };
-        let mut references = Vec::new();
-        for item in items {
-            let Some(text) = self.text(item) else { continue };
-            let (stage, split) = match text.split_once('.') {
-                Some((stage, split)) => (stage.to_owned(), Some(split.to_owned())),
-                None => (text, None),
-            };
-            if !names.contains(&stage.as_str()) {
-                self.problems.push(Problem::new(item.span, format!("there is no stage `{stage}`")).maybe_hint(suggestion(&stage, names)));
-                continue;
-            }
-            references.push(Reference { stage, split, span: item.span });
+    fn is_declared(&mut self, name: &str, span: Span, values: &BTreeMap<String, Node>) -> bool {
+        let known: Vec<&str> = values.keys().map(String::as_str).collect();
+        if !known.contains(&name) {
+            let hint = suggestion(name, &known).or_else(|| Some("the file declares no `vars:`".into()));
+            self.problems.push(Problem::new(span, format!("the file declares no variable `{name}`")).maybe_hint(hint));
         }
-        references
+        known.contains(&name)
     }
 }
 
@@ -335,6 +324,7 @@ fn respan(node: &mut Node, span: Span) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StageConfig;
 
     fn load(text: &str, overrides: &Overrides) -> Result<PipelineFile> {
         let folder = tempfile::tempdir().unwrap();
@@ -347,7 +337,9 @@ mod tests {
 
     #[test]
     fn a_file_is_typed_and_overridden() {
-        let file = load(GOOD, &Overrides { vars: vec!["length=16".into()], sets: vec!["tok.with.padding=max_length".into()] }).unwrap();
+        let file =
+            load(GOOD, &Overrides { vars: vec!["length=16".into()], sets: vec!["tok.with.padding=max_length".into()], ..Overrides::default() })
+                .unwrap();
         let StageConfig::Tokenize(config) = &file.stage("tok").unwrap().config else { panic!("not a tokenize stage") };
         assert_eq!(config.max_length, Some(16));
         assert_eq!(config.padding, crate::config::Padding::MaxLength);
@@ -367,9 +359,9 @@ mod tests {
     #[test]
     fn an_unknown_stage_or_variable_on_the_command_line_is_a_usage_error() {
         for overrides in [
-            Overrides { vars: vec!["lenght=3".into()], sets: vec![] },
-            Overrides { vars: vec![], sets: vec!["tko.with.padding=longest".into()] },
-            Overrides { vars: vec![], sets: vec!["tok.with.padding".into()] },
+            Overrides { vars: vec!["lenght=3".into()], ..Overrides::default() },
+            Overrides { sets: vec!["tko.with.padding=longest".into()], ..Overrides::default() },
+            Overrides { sets: vec!["tok.with.padding".into()], ..Overrides::default() },
         ] {
             let error = load(GOOD, &overrides).unwrap_err();
             assert_eq!(error.class, crate::Class::Usage);

@@ -3,7 +3,7 @@
 //! Variables and overrides are applied on this tree, so that every later error still points at the line that
 //! caused it. Scalars follow the YAML 1.2 core schema.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -72,6 +72,23 @@ impl Node {
         }
     }
 
+    /// The number of values in it, itself included.
+    fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Seq(items) => items.iter().map(Node::size).sum(),
+            Value::Map(entries) => entries.iter().map(|(_, node)| node.size()).sum(),
+            _ => 0,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        1 + match &self.value {
+            Value::Seq(items) => items.iter().map(Node::depth).max().unwrap_or(0),
+            Value::Map(entries) => entries.iter().map(|(_, node)| node.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Puts `value` at `path` below this node, making the mappings on the way.
     pub fn set(&mut self, path: &[&str], value: Node) {
         let Some((first, rest)) = path.split_first() else {
@@ -97,7 +114,7 @@ impl Node {
 /// Parses one YAML document. `source` names the text in later diagnostics.
 pub fn parse(text: &str, source: SourceId) -> Result<Node, Problem> {
     let offsets = ByteOffsets::new(text);
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), offsets, source, depth: 0 };
+    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), offsets, source, depth: 0, nodes: 0 };
     builder.document()
 }
 
@@ -121,6 +138,8 @@ impl ByteOffsets {
 
 /// Deeper files are refused: no pipeline needs it, and recursion must end somewhere.
 const MAX_DEPTH: usize = 64;
+/// Larger ones too, counted after aliases are filled in: a few lines of aliases of aliases would fill any memory.
+const MAX_NODES: usize = 100_000;
 
 struct Builder<'t> {
     parser: Parser<'t, saphyr_parser::StrInput<'t>>,
@@ -128,6 +147,7 @@ struct Builder<'t> {
     offsets: ByteOffsets,
     source: SourceId,
     depth: usize,
+    nodes: usize,
 }
 
 impl<'t> Builder<'t> {
@@ -168,12 +188,19 @@ impl<'t> Builder<'t> {
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, Problem> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(Problem::new(span, format!("nested more than {MAX_DEPTH} levels deep")));
+            return Err(too_deep(span));
         }
+        self.count(1, span)?;
         let (node, anchor) = match event {
             Event::Alias(id) => {
-                let found = self.anchors.get(&id).cloned();
-                (found.ok_or_else(|| Problem::new(span, "this alias has no anchor before it"))?, 0)
+                let found = self.anchors.get(&id).ok_or_else(|| Problem::new(span, "this alias has no anchor before it"))?;
+                let size = found.size();
+                if self.depth + found.depth() > MAX_DEPTH {
+                    return Err(too_deep(span));
+                }
+                let node = found.clone();
+                self.count(size, span)?;
+                (node, 0)
             }
             Event::Scalar(text, style, anchor, _) => {
                 let value = if style == ScalarStyle::Plain { plain_scalar(&text) } else { Value::String(text.into_owned()) };
@@ -190,6 +217,14 @@ impl<'t> Builder<'t> {
         Ok(node)
     }
 
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Problem> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            return Err(Problem::new(span, format!("a pipeline file of more than {MAX_NODES} values")));
+        }
+        Ok(())
+    }
+
     fn sequence(&mut self, start: Span) -> Result<Node, Problem> {
         let mut items = Vec::new();
         loop {
@@ -203,6 +238,7 @@ impl<'t> Builder<'t> {
 
     fn mapping(&mut self, start: Span) -> Result<Node, Problem> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut names = HashSet::new();
         loop {
             let (event, span) = self.next()?;
             let name = match event {
@@ -210,7 +246,7 @@ impl<'t> Builder<'t> {
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => return Err(Problem::new(span, "a key must be a plain word")),
             };
-            if entries.iter().any(|(key, _)| key.name == name) {
+            if !names.insert(name.clone()) {
                 return Err(Problem::new(span, format!("`{name}` stands twice in the same mapping")).hint("remove one of the two"));
             }
             let (event, value_span) = self.next()?;
@@ -220,8 +256,12 @@ impl<'t> Builder<'t> {
     }
 }
 
+fn too_deep(span: Span) -> Problem {
+    Problem::new(span, format!("nested more than {MAX_DEPTH} levels deep"))
+}
+
 /// YAML 1.2 core schema.
-fn plain_scalar(text: &str) -> Value {
+pub(super) fn plain_scalar(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),
@@ -280,5 +320,11 @@ mod tests {
     #[test]
     fn a_bottomless_file_is_refused() {
         assert!(parse(&"[".repeat(500), SourceId::FILE).is_err());
+        // Nine lines that stand for a billion values.
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..9 {
+            text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
+        }
+        assert!(parse(&text, SourceId::FILE).unwrap_err().message.contains("more than 100000 values"));
     }
 }

@@ -5,11 +5,25 @@ use std::collections::BTreeMap;
 use super::diagnostic::{Problem, suggestion};
 use super::node::{Node, Value};
 
+/// Names that each run gives a value of its own. They stand in `publish` and `run.notify`, where no key is made of them.
+pub const RUN_NAMES: [&str; 4] = ["run.date", "run.time", "run.id", "run.outcome"];
+
 /// The values that `${…}` can name.
+#[derive(Clone)]
 pub(super) struct Variables {
     pub(super) values: BTreeMap<String, Node>,
     /// Reads a declared environment variable; a parameter so that tests need not touch the process.
     pub(super) environment: fn(&str) -> Option<String>,
+    /// Leaves `${run.date}` and its like as they are, to be filled in by the run.
+    pub(super) keep_run_names: bool,
+}
+
+/// Fills in `${run.…}`: `values` gives each name's value, without the `run.`.
+pub fn fill_run_names(text: &str, value: impl Fn(&str) -> String) -> String {
+    RUN_NAMES.iter().fold(text.to_owned(), |text, name| {
+        let place = format!("${{{name}}}");
+        if text.contains(&place) { text.replace(&place, &value(name.trim_start_matches("run."))) } else { text }
+    })
 }
 
 impl Variables {
@@ -70,6 +84,14 @@ impl Variables {
                     .hint(format!("set it, or give a default: ${{env:{name}:-value}}"))
             });
         }
+        if name.starts_with("run.") {
+            return match RUN_NAMES.contains(&name) {
+                true if self.keep_run_names => Ok(Value::String(format!("${{{name}}}"))),
+                true => Err(Problem::new(node.span, format!("`${{{name}}}` is another one in every run, so no stage may depend on it"))
+                    .hint("it can stand in `publish:` and in `run: { notify: … }`")),
+                false => Err(Problem::new(node.span, format!("unknown variable `{name}`")).maybe_hint(suggestion(name, &RUN_NAMES))),
+            };
+        }
         match self.values.get(name) {
             Some(found) => Ok(found.value.clone()),
             None => {
@@ -90,7 +112,7 @@ mod tests {
         let mut node = parse(text, SourceId::FILE).unwrap();
         let values = [("n", "64"), ("base", "data/m")].map(|(name, text)| (name.to_owned(), parse(text, SourceId::FILE).unwrap()));
         let environment = |name: &str| (name == "HOME_SET").then(|| "h".to_owned());
-        let variables = Variables { values: values.into(), environment };
+        let variables = Variables { values: values.into(), environment, keep_run_names: false };
         let mut problems = Vec::new();
         variables.apply(&mut node, &mut problems);
         if problems.is_empty() { Ok(node.value) } else { Err(problems) }
@@ -109,6 +131,13 @@ mod tests {
         assert_eq!(expand("\"${env:HOME_SET}\""), Ok(Value::String("h".into())));
         assert_eq!(expand("\"${env:NOPE:-d}\""), Ok(Value::String("d".into())));
         assert!(expand("\"${env:NOPE}\"").is_err());
+    }
+
+    #[test]
+    fn what_changes_with_every_run_stays_out_of_settings() {
+        assert!(expand("\"${run.date}\"").unwrap_err()[0].message.contains("another one in every run"));
+        let filled = fill_run_names("out/${run.date}/${run.id}", |name| format!("<{name}>"));
+        assert_eq!(filled, "out/<date>/<id>");
     }
 
     #[test]
