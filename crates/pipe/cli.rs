@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pipe_core::config::{ByteSize, HumanDuration, Overlap};
 use pipe_core::file::Overrides;
 
 /// Fine-tuning as a data pipeline: ingest, scrub, tokenize, train, evaluate, export, predict.
@@ -15,7 +17,7 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 a fault of pipe's own · 2 wrong command line or pipeline file · 3 something is stale (status --exit-code) · \
 10 a stage failed · 11 a gate was not met · 12 an input is missing or too many rows are bad · 20 skipped, another run is at work · \
-130/143 interrupted, the next run goes on";
+75 stopped at the deadline, the next run goes on · 130/143 interrupted, the next run goes on";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -23,8 +25,28 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Show which stages are up to date, and why the others are not
     Status(StatusArgs),
+    /// Say why a stage is stale, or why it ran, by the parts of its key
+    Explain(ExplainArgs),
+    /// List runs, or what the cache holds
+    Ls(LsArgs),
+    /// Show a run, or the files of an artifact
+    Show(ShowArgs),
+    /// Say what differs between two runs
+    Diff(DiffArgs),
+    /// Print what a run said
+    Logs(LogsArgs),
     /// Print the folder of a stage's output
     Path(PathArgs),
+    /// Remove from the cache what nobody needs
+    Gc(GcArgs),
+    /// Keep an artifact, or all outputs of a run, from being removed
+    Pin(PinArgs),
+    /// Undo `pin`
+    Unpin(PinArgs),
+    /// Read every cached byte again; or make a stage again and compare
+    Verify(VerifyArgs),
+    /// Show the outputs published before the present ones again
+    Rollback(RollbackArgs),
     /// Check a pipeline file without running anything
     Validate(FileArgs),
     /// Score a CSV, JSONL or Parquet file with an exported model, without a pipeline
@@ -72,6 +94,11 @@ pub(crate) struct FileArgs {
 }
 
 impl FileArgs {
+    /// For commands that take no variables.
+    pub(crate) fn of(file: &std::path::Path, cache_dir: Option<&std::path::Path>) -> FileArgs {
+        FileArgs { file: file.to_owned(), vars: Vec::new(), var_files: Vec::new(), sets: Vec::new(), cache_dir: cache_dir.map(Into::into) }
+    }
+
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides { vars: self.vars.clone(), var_files: self.var_files.clone(), sets: self.sets.clone() }
     }
@@ -102,21 +129,43 @@ pub(crate) struct RunArgs {
     /// Say what would run, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// What to do when another run of this pipeline is at work
-    #[arg(long, value_enum, default_value_t = Overlap::Fail)]
-    pub(crate) overlap: Overlap,
+    /// Go on with all that does not need a failed stage [default: the file's `run: { keep_going: … }`]
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// What to do when another run of this pipeline is at work [default: the file's `run: { overlap: … }`, else fail]
+    #[arg(long, value_enum)]
+    pub(crate) overlap: Option<OverlapArg>,
+    /// Stop after this long (90s, 10m, 2h), keep what was done, and end with exit code 75
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deadline: Option<HumanDuration>,
+    /// Cores that stages side by side may use together [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(crate) cpus: Option<usize>,
+    /// Use what was fetched before, ask no server
+    #[arg(long)]
+    pub(crate) offline: bool,
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     pub(crate) log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Overlap {
+pub(crate) enum OverlapArg {
     /// End with exit code 10
     Fail,
     /// Wait until it has ended
     Wait,
     /// End with exit code 20
     Skip,
+}
+
+impl From<OverlapArg> for Overlap {
+    fn from(overlap: OverlapArg) -> Overlap {
+        match overlap {
+            OverlapArg::Fail => Overlap::Fail,
+            OverlapArg::Wait => Overlap::Wait,
+            OverlapArg::Skip => Overlap::Skip,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +175,131 @@ pub(crate) struct StatusArgs {
     /// End with exit code 3 if a stage is not up to date
     #[arg(long)]
     pub(crate) exit_code: bool,
+    /// One JSON document, with keys and artifacts
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    pub(crate) stage: String,
+    /// Compare with this run instead of the last success: its name or part of it, `latest`, `latest~1`
+    #[arg(long, value_name = "RUN")]
+    pub(crate) vs: Option<String>,
+    /// One JSON document, with the key and its components
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which cache a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// The pipeline file whose cache (and runs) it is about [default: the nearest .pipe, all pipelines]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The cache itself
+    #[arg(long, value_name = "DIR", env = "PIPE_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    /// What the cache holds, instead of runs
+    #[arg(long)]
+    pub(crate) artifacts: bool,
+    /// Show this many of the newest runs
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// A run (`latest`, `latest~1`, its name or part of it) or the beginning of an artifact's name
+    #[arg(value_name = "RUN|ARTIFACT", default_value = "latest")]
+    pub(crate) what: String,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    #[arg(value_name = "RUN", default_value = "latest~1")]
+    pub(crate) old: String,
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub(crate) new: String,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub(crate) run: String,
+    /// Only what is about this stage
+    pub(crate) stage: Option<String>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    /// What was used within this time stays
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    pub(crate) older_than: HumanDuration,
+    /// The outputs of this many newest runs of each pipeline stay
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) keep_runs: usize,
+    /// Remove the least recently used until all outputs take no more than this (20GB, 500MB)
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<ByteSize>,
+    /// Records of older runs and keys, which `explain` and `diff` read, go after this time
+    #[arg(long, value_name = "DURATION", default_value = "365d")]
+    pub(crate) records_older_than: HumanDuration,
+    /// Say what would go, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// The beginning of an artifact's name, or a run
+    #[arg(value_name = "ARTIFACT|RUN")]
+    pub(crate) what: String,
+    /// For those who wonder later
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    /// Make this stage again in a scratch folder, and compare the bytes; needs --file
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) replay: Option<String>,
+    /// Say what is damaged, and move nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Only this stage's [default: all that are published]
+    pub(crate) stage: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pipe_core::cache::{Artifact, SHARED_PART};
+use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
 use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
 use pipe_core::digest::DigestCache;
-use pipe_core::key::{Components, InputComponent};
+use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
 use pipe_core::source::{self, SourceFile};
 use pipe_core::worker::ResolvedDevice;
@@ -20,10 +20,15 @@ pub(crate) struct KeyContext<'c> {
     pub(crate) native: &'c Result<NativeLibraries>,
 }
 
-/// A step's key components, and the source files found on the way.
+/// A step's key components, and what was found on the way.
 pub(crate) struct StepComponents {
     pub(crate) components: Components,
+    pub(crate) key: Key,
+    /// The stage's settings, with local folders in the place of URLs.
+    pub(crate) config: StageConfig,
     pub(crate) sources: Vec<SourceFile>,
+    /// What `sources` are called, in the same order.
+    pub(crate) notes: Vec<SourceNote>,
 }
 
 impl KeyContext<'_> {
@@ -53,16 +58,23 @@ impl KeyContext<'_> {
             StageConfig::Ingest(config) => source::resolve(self.root, &config.source)?,
             _ => Vec::new(),
         };
+        let notes = sources.iter().map(|source| self.note(source)).collect::<Result<Vec<_>>>()?;
         let components = Components {
             stage: kind,
             version: kind.version(),
             with: config.semantic(),
             inputs: input_components,
-            sources: sources.iter().map(|source| self.digests.file(&source.path)).collect::<Result<_>>()?,
+            sources: notes.iter().map(|note| note.digest.clone()).collect(),
             assets: config.assets().iter().map(|asset| Ok((asset.setting.to_owned(), self.asset(asset)?))).collect::<Result<_>>()?,
             environment: self.environment(step, &sources)?,
         };
-        Ok(StepComponents { components, sources })
+        Ok(StepComponents { key: Key::of(&components), components, config: config.clone(), sources, notes })
+    }
+
+    fn note(&self, source: &SourceFile) -> Result<SourceNote> {
+        let (digest, size) = self.digests.file_and_size(&source.path)?;
+        let name = source.path.strip_prefix(self.root).unwrap_or(&source.path).display().to_string();
+        Ok(SourceNote { name, digest, size, records: None })
     }
 
     fn asset(&self, asset: &Asset) -> Result<String> {

@@ -1,15 +1,22 @@
 //! `pipe`: fine-tuning as a data pipeline. The command line, and the walk through a pipeline's stages.
 
 mod cli;
+mod events;
+mod explain;
+mod gc;
 mod keys;
+mod notify;
 mod predict;
 mod publish;
 mod record;
 mod run;
+mod runs;
 mod signals;
+mod sources;
 mod stages;
 mod status;
 mod terminal;
+mod verify;
 mod worker;
 
 use std::process::ExitCode;
@@ -36,7 +43,17 @@ fn dispatch(command: &Command) -> Result<u8> {
     match command {
         Command::Run(args) => run::command(args),
         Command::Status(args) => status::command(args),
+        Command::Explain(args) => explain::command(args),
+        Command::Ls(args) => runs::ls(args),
+        Command::Show(args) => runs::show(args),
+        Command::Diff(args) => runs::diff(args),
+        Command::Logs(args) => runs::logs(args),
         Command::Path(args) => status::path(args),
+        Command::Gc(args) => gc::command(args),
+        Command::Pin(args) => gc::pin(args),
+        Command::Unpin(args) => gc::unpin(args),
+        Command::Verify(args) => verify::command(args),
+        Command::Rollback(args) => publish::rollback(args),
         Command::Validate(args) => status::validate(args),
         Command::Predict(args) => predict::command(args),
     }

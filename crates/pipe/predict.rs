@@ -10,15 +10,17 @@ use pipe_data::predict::{TextPipeline, file_rows, predict};
 use pipe_onnx::OrtPredictor;
 
 use crate::cli::PredictArgs;
+use crate::events::Reporter;
 use crate::signals::Signals;
-use crate::terminal::{Terminal, print_result};
+use crate::terminal::print_result;
 
 /// As large as the stage's default: caps memory.
 const TOKENS_PER_BATCH: usize = 1024;
 
 pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let signals = Signals::install()?;
-    let progress = Terminal::new(args.log_format).stage("predict", "reading the model", &signals);
+    let reporter = Reporter::new(args.log_format);
+    let progress = reporter.stage("predict", "reading the model", &signals);
     if !args.input.is_file() {
         return Err(Error::input(format!("there is no file {}", args.input.display())));
     }
@@ -39,7 +41,8 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let aside = args.output.with_extension("parquet.part");
     let rows = file_rows(&file, &source, &columns, &mut rejected)?;
     let counts = predict(&pipeline, &mut predictor, rows, 0, &aside, &progress);
-    progress.finish();
+    drop(progress);
+    reporter.terminal.finish();
     let written = counts.and_then(|counts| {
         check_rejects(&args.input, counts.rows, rejected)?;
         std::fs::rename(&aside, &args.output).doing("write", &args.output)?;

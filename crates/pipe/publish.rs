@@ -1,49 +1,197 @@
-//! `publish:` copies a finished output to where people look for it, and swaps it in whole.
+//! `publish:` copies a finished output to where people look for it, swaps it in whole, and keeps what was there before for
+//! `pipe rollback`.
+//!
+//! ```text
+//! out/model                 what readers see: the old folder or the new one, never a mixture
+//! out/.model.new            the next one while it is copied
+//! out/.model.previous       the one before
+//! .pipe/published/….json    which artifact is where, and which was rolled back
+//! ```
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use pipe_core::cache::{Artifact, Cache, Manifest, files_below, write_atomically};
-use pipe_core::{Error, IoContext, Result, digest};
+use jiff::ZonedDateTime;
+use pipe_core::cache::{Artifact, Cache, Manifest, files_below, sync_dir, write_atomically};
+use pipe_core::file::{PipelineFile, fill_run_names};
+use pipe_core::{Error, IoContext, Plan, Result, digest, failpoint};
 use rustix::fs::{CWD, RenameFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::RollbackArgs;
+use crate::run::cache_dir;
+use crate::terminal::print_result;
 
 /// In every published folder, so that a later run knows it for pipe's own.
 const MANIFEST: &str = "manifest.json";
+/// On-disk version of the markers.
+const VERSION: u32 = 1;
 
-/// Makes `target` hold what `artifact` holds, unless it does already. True if something was copied.
-pub(crate) fn publish(cache: &Cache, root: &Path, target: &Path, artifact: &Artifact) -> Result<bool> {
-    let target = root.join(target);
-    let marker = cache.dir().join("published").join(format!("{}.txt", digest::of_bytes(target.as_os_str().as_encoded_bytes())));
-    let unchanged = std::fs::read_to_string(&marker).is_ok_and(|content| content == artifact.manifest.content);
-    if unchanged && artifact.manifest.files.iter().all(|file| std::fs::metadata(target.join(&file.path)).is_ok_and(|stat| stat.len() == file.size)) {
-        return Ok(false);
+/// Publishes the outputs of one run.
+pub(crate) struct Publisher<'p> {
+    cache: &'p Cache,
+    root: &'p Path,
+    run: &'p str,
+    pipeline: &'p str,
+}
+
+/// `published/<digest of the target's path>.json`
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    version: u32,
+    target: PathBuf,
+    pipeline: String,
+    stage: String,
+    /// Content id of what readers see.
+    current: String,
+    /// Content id of what the last rollback took away: not published again.
+    rolled_back: Option<String>,
+}
+
+/// The value of `${run.NAME}` in a path.
+pub(crate) fn run_name(run: &str, name: &str) -> String {
+    match name {
+        "id" => run.to_owned(),
+        "date" => ZonedDateTime::now().strftime("%Y-%m-%d").to_string(),
+        "time" => ZonedDateTime::now().strftime("%H-%M-%S").to_string(),
+        _ => String::new(),
     }
-    let (folder, name) = match (target.parent(), target.file_name()) {
-        (Some(folder), Some(name)) => (folder, name.to_string_lossy().into_owned()),
-        _ => return Err(Error::usage(format!("`publish: {}` names no folder", target.display()))),
-    };
-    refuse_foreign(&target)?;
-    std::fs::create_dir_all(folder).doing("make the folder", folder)?;
-    let fresh = folder.join(format!(".{name}.new"));
-    let _ = std::fs::remove_dir_all(&fresh);
-    let mut files: Vec<PathBuf> = artifact.manifest.files.iter().map(|file| PathBuf::from(&file.path)).collect();
-    files.push(MANIFEST.into());
-    for file in &files {
-        let (from, to) = (artifact.path.join(file), fresh.join(file));
-        if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).doing("make the folder", parent)?;
+}
+
+impl<'p> Publisher<'p> {
+    pub(crate) fn new(cache: &'p Cache, file: &'p PipelineFile, run: &'p str) -> Publisher<'p> {
+        Publisher { cache, root: &file.root, run, pipeline: &file.name }
+    }
+
+    /// Where `publish: …` of the file leads, in this run.
+    pub(crate) fn target(&self, text: &Path) -> PathBuf {
+        self.root.join(fill_run_names(&text.to_string_lossy(), |name| run_name(self.run, name)))
+    }
+
+    /// Makes `target` hold what `artifact` holds, unless it does already. True if something was copied.
+    pub(crate) fn publish(&self, target: &Path, stage: &str, artifact: &Artifact) -> Result<bool> {
+        let content = &artifact.manifest.content;
+        let marker = Marker::read(self.cache, target);
+        if marker.as_ref().is_some_and(|marker| marker.rolled_back.as_ref() == Some(content)) {
+            return Ok(false);
         }
-        std::fs::copy(&from, &to).doing("publish", &to)?;
+        let unchanged = marker.as_ref().is_some_and(|marker| marker.current == *content);
+        if unchanged
+            && artifact.manifest.files.iter().all(|file| std::fs::metadata(target.join(&file.path)).is_ok_and(|stat| stat.len() == file.size))
+        {
+            return Ok(false);
+        }
+        let places = Places::of(target)?;
+        finish_interrupted(&places)?;
+        refuse_foreign(target)?;
+        std::fs::create_dir_all(places.folder).doing("make the folder", places.folder)?;
+        if places.fresh.exists() {
+            std::fs::remove_dir_all(&places.fresh).doing("clear", &places.fresh)?;
+        }
+        let mut files: Vec<PathBuf> = artifact.manifest.files.iter().map(|file| PathBuf::from(&file.path)).collect();
+        // Last: a folder that has one is whole.
+        files.push(MANIFEST.into());
+        for file in &files {
+            let (from, to) = (artifact.path.join(file), places.fresh.join(file));
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).doing("make the folder", parent)?;
+            }
+            std::fs::copy(&from, &to).and_then(|_| std::fs::File::open(&to)?.sync_all()).doing("publish", &to)?;
+        }
+        sync_dir(&places.fresh).doing("publish", &places.fresh)?;
+        failpoint("publish.copied");
+        places.swap_in()?;
+        failpoint("publish.swapped");
+        let marker = Marker {
+            version: VERSION,
+            target: target.to_owned(),
+            pipeline: self.pipeline.to_owned(),
+            stage: stage.to_owned(),
+            current: content.clone(),
+            rolled_back: None,
+        };
+        marker.write(self.cache)?;
+        Ok(true)
     }
-    swap(&fresh, &target)?;
-    write_atomically(&marker, artifact.manifest.content.as_bytes()).doing("write", &marker)?;
-    Ok(true)
+}
+
+impl Marker {
+    fn path(cache: &Cache, target: &Path) -> PathBuf {
+        cache.dir().join("published").join(format!("{}.json", digest::of_bytes(target.as_os_str().as_encoded_bytes())))
+    }
+
+    fn read(cache: &Cache, target: &Path) -> Option<Marker> {
+        let marker: Marker = serde_json::from_slice(&std::fs::read(Marker::path(cache, target)).ok()?).ok()?;
+        (marker.version == VERSION && marker.target == target).then_some(marker)
+    }
+
+    fn write(&self, cache: &Cache) -> Result<()> {
+        let path = Marker::path(cache, &self.target);
+        write_atomically(&path, &serde_json::to_vec_pretty(self).expect("plain data")).doing("write", &path)
+    }
+}
+
+/// The folders that publishing to one target works with.
+struct Places<'t> {
+    folder: &'t Path,
+    target: &'t Path,
+    fresh: PathBuf,
+    previous: PathBuf,
+}
+
+impl Places<'_> {
+    fn of(target: &Path) -> Result<Places<'_>> {
+        match (target.parent(), target.file_name()) {
+            (Some(folder), Some(name)) => {
+                let beside = |suffix: &str| folder.join(format!(".{}.{suffix}", name.to_string_lossy()));
+                Ok(Places { folder, target, fresh: beside("new"), previous: beside("previous") })
+            }
+            _ => Err(Error::usage(format!("`publish: {}` names no folder", target.display()))),
+        }
+    }
+
+    /// Puts `fresh` in the place of `target` in one step, so that a reader sees the old folder or the new one.
+    fn swap_in(&self) -> Result<()> {
+        if self.target.exists() {
+            exchange(&self.fresh, self.target)?;
+            failpoint("publish.exchanged");
+            // What was published before now has the other name.
+            self.keep_previous()?;
+        } else {
+            std::fs::rename(&self.fresh, self.target).doing("publish", self.target)?;
+        }
+        sync_dir(self.folder).doing("publish", self.folder)
+    }
+
+    /// What `fresh` now names is the one before.
+    fn keep_previous(&self) -> Result<()> {
+        if self.previous.exists() {
+            std::fs::remove_dir_all(&self.previous).doing("remove", &self.previous)?;
+        }
+        std::fs::rename(&self.fresh, &self.previous).doing("keep the previous", &self.previous)
+    }
+}
+
+fn exchange(a: &Path, b: &Path) -> Result<()> {
+    rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).map_err(std::io::Error::from).doing("publish", b)
+}
+
+/// A run that was killed between the exchange and the keeping of the previous one left that under the name of the next.
+/// A copy cut short has no manifest yet, and one that was not swapped in is as good as none: both are cleared later.
+fn finish_interrupted(places: &Places<'_>) -> Result<()> {
+    let (Some(left), Some(shown)) = (Manifest::read(&places.fresh), Manifest::read(places.target)) else { return Ok(()) };
+    let kept = Manifest::read(&places.previous);
+    let is_whole = left.files.iter().all(|file| std::fs::metadata(places.fresh.join(&file.path)).is_ok_and(|stat| stat.len() == file.size));
+    if is_whole && left.content != shown.content && kept.is_none_or(|kept| kept.content != left.content) {
+        places.keep_previous()?;
+    }
+    Ok(())
 }
 
 /// What is published replaces what was: only a folder that pipe itself filled may be replaced.
 fn refuse_foreign(target: &Path) -> Result<()> {
     let own = || -> Option<BTreeSet<PathBuf>> {
-        let manifest: Manifest = serde_json::from_slice(&std::fs::read(target.join(MANIFEST)).ok()?).ok()?;
+        let manifest = Manifest::read(target)?;
         Some(manifest.files.iter().map(|file| PathBuf::from(&file.path)).chain([PathBuf::from(MANIFEST)]).collect())
     };
     let is_empty = || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
@@ -62,12 +210,56 @@ fn refuse_foreign(target: &Path) -> Result<()> {
     }
 }
 
-/// Puts `fresh` in the place of `target` in one step, so that a reader sees the old folder or the new one.
-fn swap(fresh: &Path, target: &Path) -> Result<()> {
-    if target.exists() {
-        rustix::fs::renameat_with(CWD, fresh, CWD, target, RenameFlags::EXCHANGE).map_err(std::io::Error::from).doing("publish", target)?;
-        // What was published before now has the other name.
-        return std::fs::remove_dir_all(fresh).doing("remove", fresh);
+/// `pipe rollback`: shows the previous output again, until the pipeline makes another one.
+pub(crate) fn rollback(args: &RollbackArgs) -> Result<u8> {
+    let file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
+    let plan = Plan::new(&file)?;
+    let chosen = match &args.stage {
+        Some(name) => plan.find(name)?,
+        None => (0..plan.steps.len()).filter(|at| plan.steps[*at].stage.publish.is_some()).collect(),
+    };
+    let cache = Cache::open(&cache_dir(&args.file, &file))?;
+    let _lock = match cache.lock_pipeline(&file.name, "") {
+        Ok(lock) => lock,
+        Err(pipe_core::cache::LockError::Held(holder)) => {
+            return Err(Error::stage(format!("a run of `{}` is at work ({holder})", file.name)).hint("roll back once it has ended"));
+        }
+        Err(pipe_core::cache::LockError::Failed(error)) => return Err(error),
+    };
+    let publisher = Publisher::new(&cache, &file, "");
+    let mut targets = Vec::new();
+    for at in chosen {
+        let stage = plan.steps[at].stage;
+        let Some(text) = &stage.publish else {
+            return Err(Error::usage(format!("stage `{}` has no `publish:`", stage.name)));
+        };
+        let target = publisher.target(text);
+        let places = Places::of(&target)?;
+        finish_interrupted(&places)?;
+        let (shown, before) = (Manifest::read(&target), Manifest::read(&places.previous));
+        let (Some(shown), Some(before)) = (shown, before) else {
+            return Err(Error::input(format!("there is no previous output beside {}", target.display()))
+                .hint("a folder of its own for every run, as with `${run.date}` in `publish:`, has nothing to go back to; nothing was changed"));
+        };
+        targets.push((stage.name.clone(), target.clone(), shown.content, before.content));
     }
-    std::fs::rename(fresh, target).doing("publish", target)
+    if targets.is_empty() {
+        return Err(Error::usage(format!("no stage of {} has a `publish:`", file.path.display())));
+    }
+    // Only now, when all can be rolled back.
+    for (stage, target, shown, before) in targets {
+        exchange(&Places::of(&target)?.previous, &target)?;
+        let marker = Marker {
+            version: VERSION,
+            target: target.clone(),
+            pipeline: file.name.clone(),
+            stage,
+            current: before.clone(),
+            rolled_back: Some(shown.clone()),
+        };
+        marker.write(&cache)?;
+        print_result(&format!("{}: {} → {}", target.display(), &shown[..8], &before[..8]));
+    }
+    print_result("rolled back; a run publishes again once it makes another output");
+    Ok(0)
 }

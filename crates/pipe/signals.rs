@@ -1,8 +1,11 @@
-//! SIGINT and SIGTERM: the first asks to stop and keeps what was done, a second SIGINT ends at once.
+//! What ends a run early: SIGINT, SIGTERM and the deadline. The first asks to stop and keeps what was done, a second SIGINT
+//! ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use pipe_core::config::HumanDuration;
 use pipe_core::{Class, Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -11,11 +14,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 pub(crate) struct Signals {
     interrupt: Arc<AtomicBool>,
     terminate: Arc<AtomicBool>,
+    deadline: Option<(Instant, HumanDuration)>,
 }
 
 impl Signals {
     pub(crate) fn install() -> Result<Signals> {
-        let signals = Signals { interrupt: Arc::default(), terminate: Arc::default() };
+        let signals = Signals { interrupt: Arc::default(), terminate: Arc::default(), deadline: None };
         let failed = |e: std::io::Error| Error::internal(format!("cannot handle signals: {e}"));
         // Registered first, so that it sees the flag of an earlier SIGINT, not of this one.
         signal_hook::flag::register_conditional_shutdown(SIGINT, i32::from(Class::Interrupted.exit_code()), Arc::clone(&signals.interrupt))
@@ -25,16 +29,26 @@ impl Signals {
         Ok(signals)
     }
 
+    /// The run stops `deadline` after `started`.
+    #[must_use]
+    pub(crate) fn with_deadline(mut self, started: Instant, deadline: Option<HumanDuration>) -> Signals {
+        self.deadline = deadline.and_then(|after| Some((started.checked_add(after.0)?, after)));
+        self
+    }
+
     /// The error to end with, once a stop was asked for.
     pub(crate) fn check(&self) -> Result<()> {
         let stop =
-            |class, name| Err(Error::new(class, format!("stopped by {name}")).hint("what was finished is kept: run the same command to go on"));
+            |class, by: String| Err(Error::new(class, format!("stopped {by}")).hint("what was finished is kept: run the same command to go on"));
         if self.interrupt.load(Ordering::Relaxed) {
-            return stop(Class::Interrupted, "SIGINT");
+            return stop(Class::Interrupted, "by SIGINT".into());
         }
         if self.terminate.load(Ordering::Relaxed) {
-            return stop(Class::Terminated, "SIGTERM");
+            return stop(Class::Terminated, "by SIGTERM".into());
         }
-        Ok(())
+        match self.deadline {
+            Some((end, after)) if Instant::now() >= end => stop(Class::Deadline, format!("at the deadline of {after}")),
+            _ => Ok(()),
+        }
     }
 }

@@ -25,6 +25,8 @@ use crate::worker::Worker;
 pub(crate) struct StageContext<'c> {
     pub(crate) root: &'c Path,
     pub(crate) step: &'c Step<'c>,
+    /// The step's settings, with local folders in the place of URLs.
+    pub(crate) config: &'c StageConfig,
     /// Artifacts in the order of the step's inputs.
     pub(crate) inputs: Vec<&'c Artifact>,
     /// Ingest's source files; their digests are in `components`, in the same order.
@@ -40,7 +42,7 @@ pub(crate) struct StageContext<'c> {
 
 pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
     let out = context.pending.out();
-    match &context.step.stage.config {
+    match context.config {
         StageConfig::Ingest(config) => {
             let digests = context.components.sources.iter().cloned();
             let sources: Vec<IngestSource> =

@@ -1,58 +1,165 @@
-//! `pipe status`, `pipe path`, `pipe validate`: read only, they take no lock and make nothing.
+//! `pipe status`, `path` and `validate`: what is up to date, without running anything and without waiting for a run.
 
-use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use pipe_core::cache::{Artifact, Cache};
+use pipe_core::cache::{Artifact, Cache, Latest};
 use pipe_core::digest::DigestCache;
 use pipe_core::file::PipelineFile;
-use pipe_core::key::Key;
 use pipe_core::native::NativeLibraries;
 use pipe_core::{Error, Plan, Result};
+use serde_json::json;
 
 use crate::cli::{FileArgs, PathArgs, StatusArgs};
-use crate::keys::KeyContext;
-use crate::run::{cache_dir, why_stale};
+use crate::explain::why_stale;
+use crate::keys::{KeyContext, StepComponents};
+use crate::run::cache_dir;
 use crate::terminal::print_result;
 
 /// A stage's state without running anything.
-enum State {
-    Fresh(Box<Artifact>),
-    Stale(String),
+pub(crate) enum State {
+    Fresh {
+        artifact: Box<Artifact>,
+        found: Box<StepComponents>,
+    },
+    /// `found` is absent where what it reads is stale itself.
+    Stale {
+        reasons: Vec<String>,
+        found: Option<Box<StepComponents>>,
+    },
+}
+
+impl State {
+    pub(crate) fn found(&self) -> Option<&StepComponents> {
+        match self {
+            State::Fresh { found, .. } => Some(found),
+            State::Stale { found, .. } => found.as_deref(),
+        }
+    }
+
+    pub(crate) fn reasons(&self) -> &[String] {
+        match self {
+            State::Fresh { .. } => &[],
+            State::Stale { reasons, .. } => reasons,
+        }
+    }
+}
+
+/// A pipeline and its cache, for commands that only look.
+pub(crate) struct Look {
+    pub(crate) file: PipelineFile,
+    pub(crate) cache: Cache,
+    pub(crate) digests: DigestCache,
+    pub(crate) native: Result<NativeLibraries>,
+    latest: OnceLock<Latest>,
+}
+
+impl Look {
+    pub(crate) fn open(args: &FileArgs) -> Result<Look> {
+        let file = PipelineFile::load(&args.file, &args.overrides())?;
+        let dir = cache_dir(args, &file);
+        let digests = DigestCache::open(dir.join("digests.json"));
+        Ok(Look { cache: Cache::at(&dir), digests, native: NativeLibraries::locate(), file, latest: OnceLock::new() })
+    }
+
+    pub(crate) fn plan(&self) -> Result<Plan<'_>> {
+        Plan::new(&self.file)
+    }
+
+    pub(crate) fn keys(&self) -> KeyContext<'_> {
+        KeyContext { root: &self.file.root, digests: &self.digests, native: &self.native }
+    }
+
+    fn latest(&self) -> &Latest {
+        self.latest.get_or_init(|| self.cache.latest(&self.file.name))
+    }
+
+    /// The state of every step, in the plan's order.
+    pub(crate) fn states(&self, plan: &Plan<'_>) -> Result<Vec<State>> {
+        let mut states: Vec<State> = Vec::new();
+        for at in 0..plan.steps.len() {
+            let state = self.state(plan, at, &states)?;
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    fn state(&self, plan: &Plan<'_>, at: usize, states: &[State]) -> Result<State> {
+        let step = &plan.steps[at];
+        let mut inputs: Vec<&Artifact> = Vec::new();
+        for input in &step.inputs {
+            let mut found: Vec<&Artifact> = Vec::new();
+            for of in &input.steps {
+                match &states[*of] {
+                    State::Fresh { artifact, .. } => found.push(artifact),
+                    State::Stale { .. } => {
+                        return Ok(State::Stale { reasons: vec![format!("{} is stale", plan.steps[*of].stage.name)], found: None });
+                    }
+                }
+            }
+            inputs.push(found[if found.len() > 1 { plan.best(&input.steps, &found)? } else { 0 }]);
+        }
+        let found = match self.keys().components(step, &inputs) {
+            Ok(found) => Box::new(found),
+            Err(error) => return Ok(State::Stale { reasons: vec![error.message], found: None }),
+        };
+        Ok(match self.cache.lookup(&found.key)? {
+            Some(artifact) => State::Fresh { artifact: Box::new(artifact), found },
+            None => {
+                let last = self.latest().stages.get(&step.stage.name);
+                State::Stale { reasons: why_stale(&self.cache, last, &found, &self.file.root)?, found: Some(found) }
+            }
+        })
+    }
 }
 
 pub(crate) fn command(args: &StatusArgs) -> Result<u8> {
-    let file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
-    let plan = Plan::new(&file)?;
-    let states = states(&plan, &args.file)?;
-    let mut stale = false;
+    let look = Look::open(&args.file)?;
+    let plan = look.plan()?;
+    let states = look.states(&plan)?;
+    let width = plan.steps.iter().map(|step| step.stage.name.chars().count()).max().unwrap_or(0).max(10);
+    let mut documents = Vec::new();
     for (step, state) in plan.steps.iter().zip(&states) {
-        match state {
-            State::Fresh(artifact) => {
+        let name = &step.stage.name;
+        let line = match state {
+            State::Fresh { artifact, .. } => {
                 let rows = if artifact.manifest.splits.is_empty() { String::new() } else { format!(", {} rows", artifact.manifest.rows()) };
-                print_result(&format!("{:<10}  up to date{rows}", step.stage.name));
+                format!("{name:width$}  up to date{rows}")
             }
-            State::Stale(reason) => {
-                stale = true;
-                print_result(&format!("{:<10}  stale: {reason}", step.stage.name));
-            }
+            State::Stale { reasons, .. } => format!("{name:width$}  stale: {}", reasons.join(", ")),
+        };
+        if args.json {
+            let (artifact, path) = match state {
+                State::Fresh { artifact, .. } => (Some(&artifact.manifest.content), Some(&artifact.path)),
+                State::Stale { .. } => (None, None),
+            };
+            let key = state.found().map(|found| &found.key);
+            documents.push(
+                json!({"stage": name, "up_to_date": artifact.is_some(), "reasons": state.reasons(), "key": key, "artifact": artifact, "path": path}),
+            );
+        } else {
+            print_result(&line);
         }
     }
+    if args.json {
+        print_result(&serde_json::to_string_pretty(&documents).map_err(|e| Error::internal(e.to_string()))?);
+    }
+    let stale = states.iter().any(|state| matches!(state, State::Stale { .. }));
     Ok(if stale && args.exit_code { 3 } else { 0 })
 }
 
 /// Prints the folder of a stage's output, for scripts.
 pub(crate) fn path(args: &PathArgs) -> Result<u8> {
-    let file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
-    let plan = Plan::new(&file)?;
+    let look = Look::open(&args.file)?;
+    let plan = look.plan()?;
     let at = plan.find_one(&args.stage)?;
-    match states(&plan, &args.file)?.swap_remove(at) {
-        State::Fresh(artifact) => {
+    match look.states(&plan)?.swap_remove(at) {
+        State::Fresh { artifact, .. } => {
             print_result(&format!("{}", artifact.path.display()));
             Ok(0)
         }
-        State::Stale(reason) => Err(Error::input(format!("stage `{}` is not up to date: {reason}", args.stage)).hint(format!(
+        State::Stale { reasons, .. } => Err(Error::input(format!("stage `{}` is not up to date: {}", args.stage, reasons.join(", "))).hint(format!(
             "pipe run {} {}",
-            file.path.display(),
+            look.file.path.display(),
             args.stage
         ))),
     }
@@ -64,43 +171,4 @@ pub(crate) fn validate(args: &FileArgs) -> Result<u8> {
     let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
     print_result(&format!("{}: valid, {}", file.path.display(), names.join(" → ")));
     Ok(0)
-}
-
-fn states(plan: &Plan<'_>, args: &FileArgs) -> Result<Vec<State>> {
-    let dir = cache_dir(args, plan.file);
-    let cache = Cache::at(&dir);
-    let digests = DigestCache::open(dir.join("digests.json"));
-    let native = NativeLibraries::locate();
-    let context = KeyContext { root: &plan.file.root, digests: &digests, native: &native };
-    let mut states: Vec<State> = Vec::new();
-    for step in &plan.steps {
-        let mut inputs = BTreeMap::new();
-        let mut stale_input = None;
-        for (at, input) in step.inputs.iter().enumerate() {
-            match &states[input.steps[0]] {
-                State::Fresh(artifact) => {
-                    inputs.insert(at, artifact.as_ref());
-                }
-                State::Stale(_) => stale_input = Some(&plan.steps[input.steps[0]].stage.name),
-            }
-        }
-        let state = match stale_input {
-            Some(name) => State::Stale(format!("{name} is stale")),
-            None => {
-                let inputs: Vec<&Artifact> = inputs.into_values().collect();
-                match context.components(step, &inputs) {
-                    Err(error) => State::Stale(error.message),
-                    Ok(found) => {
-                        let key = Key::of(&found.components);
-                        match cache.lookup(&key)? {
-                            Some(artifact) => State::Fresh(Box::new(artifact)),
-                            None => State::Stale(why_stale(&cache, &plan.file.name, &step.stage.name, &key, &found.components)?),
-                        }
-                    }
-                }
-            }
-        };
-        states.push(state);
-    }
-    Ok(states)
 }

@@ -1,76 +1,184 @@
-//! What a person or a log collector sees: bars on a terminal, JSON lines elsewhere. Results go to standard output.
+//! What a person or a log collector sees: a list of stages with live bars on a terminal, JSON lines elsewhere. Results go
+//! to standard output.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pipe_core::{Error, Progress, Result};
-use serde_json::json;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pipe_core::Error;
 
 use crate::cli::LogFormat;
-use crate::signals::Signals;
-
-/// JSON progress lines of one stage are at least this far apart.
-const JSON_INTERVAL: Duration = Duration::from_secs(5);
+use crate::events::Event;
 
 /// Where and how progress is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Terminal {
-    /// A live bar per stage.
-    Bars,
+    /// A live line per stage.
+    Bars(Bars),
     /// Plain lines.
     Text,
     Json,
 }
 
+/// The live lines: one for each stage that runs or waits, in the order of the plan.
+pub(crate) struct Bars {
+    lines: MultiProgress,
+    stages: Mutex<Vec<StageLine>>,
+}
+
+struct StageLine {
+    name: String,
+    bar: Option<ProgressBar>,
+}
+
+/// With more stages than this only those that run have a live line.
+const MAX_WAITING_LINES: usize = 24;
+
 impl Terminal {
     pub(crate) fn new(format: LogFormat) -> Terminal {
         match format {
             LogFormat::Json => Terminal::Json,
-            _ if std::io::stderr().is_terminal() => Terminal::Bars,
+            _ if std::io::stderr().is_terminal() => {
+                let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+                Terminal::Bars(Bars { lines, stages: Mutex::new(Vec::new()) })
+            }
             LogFormat::Text => Terminal::Text,
             LogFormat::Auto => Terminal::Json,
         }
     }
 
-    /// Starts telling about one stage.
-    pub(crate) fn stage(self, name: &str, reason: &str, signals: &Signals) -> StageProgress {
-        let bar = match self {
-            Terminal::Bars => {
-                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-                bar.set_style(spinner());
-                bar.set_prefix(name.to_owned());
-                bar.set_message(reason.to_owned());
-                bar.enable_steady_tick(Duration::from_millis(100));
-                Some(bar)
-            }
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self, Terminal::Json)
+    }
+
+    /// Names the stages to come, so that those that wait have a line too. Lines appear with the first stage that runs.
+    pub(crate) fn plan(&self, names: &[&str]) {
+        if let Terminal::Bars(bars) = self {
+            let mut stages = bars.stages.lock().expect("no panic while locked");
+            *stages = names.iter().map(|name| StageLine { name: (*name).to_owned(), bar: None }).collect();
+        }
+    }
+
+    /// The live line of a stage that begins.
+    pub(crate) fn bar(&self, name: &str, reason: &str) -> Option<ProgressBar> {
+        let Terminal::Bars(bars) = self else { return None };
+        let mut stages = bars.stages.lock().expect("no panic while locked");
+        if !stages.iter().any(|line| line.name == name) {
+            stages.push(StageLine { name: name.to_owned(), bar: None });
+        }
+        let all = stages.len() <= MAX_WAITING_LINES;
+        let width = stages.iter().map(|line| line.name.chars().count()).max().unwrap_or(10).max(10);
+        for line in stages.iter_mut().filter(|line| line.bar.is_none() && (all || line.name == name)) {
+            let bar = bars.lines.add(ProgressBar::no_length());
+            bar.set_prefix(format!("{:width$}", line.name));
+            bar.set_style(style(&format!("{} {{prefix}}", dim("○"))));
+            bar.tick();
+            line.bar = Some(bar);
+        }
+        let bar = stages.iter().find(|line| line.name == name).and_then(|line| line.bar.clone())?;
+        bar.reset_elapsed();
+        bar.set_style(style("{spinner} {prefix} {elapsed:>5}  {wide_msg}"));
+        bar.set_message(reason.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Some(bar)
+    }
+
+    pub(crate) fn advance(&self, bar: &ProgressBar, done: u64, total: u64, unit: &str, detail: &str) {
+        if total > 0 && bar.length() != Some(total) {
+            bar.set_length(total);
+            let count = if unit == "bytes" { "{bytes}/{total_bytes}".to_owned() } else { format!("{{human_pos}}/{{human_len}} {unit}") };
+            let template = format!("{{spinner}} {{prefix}} {{elapsed:>5}}  {{bar:24}} {count}  {{msg}}  ETA {{eta}}");
+            bar.set_style(style(&template).progress_chars("━╸ "));
+        }
+        bar.set_position(done);
+        bar.set_message(detail.to_owned());
+    }
+
+    pub(crate) fn show(&self, event: &Event<'_>) {
+        match self {
+            Terminal::Json => print_event(event),
             Terminal::Text => {
-                eprintln!("{name}: {reason}");
-                None
+                if let Some(text) = plain(event) {
+                    let _ = writeln!(std::io::stderr(), "{text}");
+                }
             }
-            Terminal::Json => {
-                line(&json!({"event": "stage", "stage": name, "status": "running", "reason": reason}));
-                None
-            }
-        };
-        StageProgress { terminal: self, name: name.to_owned(), bar, signals: signals.clone(), last: Mutex::new(None) }
-    }
-
-    /// One line for a stage that has ended or was reused.
-    pub(crate) fn stage_done(self, name: &str, status: &str, seconds: f64, text: &str) {
-        match self {
-            Terminal::Json => line(&json!({"event": "stage", "stage": name, "status": status, "seconds": seconds, "summary": text})),
-            _ if status == "cached" => eprintln!("{} {name:<10} up to date", tick('·')),
-            _ => eprintln!("{} {name:<10} {:>7}  {text}", tick('✓'), duration(seconds)),
+            Terminal::Bars(bars) => bars.show(event),
         }
     }
 
-    pub(crate) fn note(self, text: &str) {
-        match self {
-            Terminal::Json => line(&json!({"event": "note", "text": text})),
-            _ => eprintln!("  {text}"),
+    /// Takes the lines of stages that never began away.
+    pub(crate) fn finish(&self) {
+        if let Terminal::Bars(bars) = self {
+            for line in bars.stages.lock().expect("no panic while locked").iter() {
+                if let Some(bar) = line.bar.as_ref().filter(|bar| !bar.is_finished()) {
+                    bar.finish_and_clear();
+                }
+            }
         }
+    }
+}
+
+impl Bars {
+    fn show(&self, event: &Event<'_>) {
+        match event {
+            Event::Stage { status: "running", .. } | Event::Progress { .. } | Event::Error { .. } | Event::Run { .. } | Event::End { .. } => {}
+            Event::Stage { stage, status: "would run", reason, .. } => self.print(&format!("{stage} would run: {reason}")),
+            Event::Stage { stage, status, .. } => {
+                let stages = self.stages.lock().expect("no panic while locked");
+                let begun = stages.iter().any(|line| line.bar.is_some());
+                let Some(text) = plain(event) else { return };
+                match stages.iter().find(|line| line.name == *stage).and_then(|line| line.bar.as_ref()) {
+                    Some(bar) => {
+                        bar.set_style(style("{msg}"));
+                        bar.finish_with_message(text);
+                    }
+                    // A run in which all is reused says so in one line.
+                    None if begun || *status != "cached" => self.print(&text),
+                    None => {}
+                }
+            }
+            Event::Note { .. } => {
+                if let Some(text) = plain(event) {
+                    self.print(&text);
+                }
+            }
+        }
+    }
+
+    fn print(&self, text: &str) {
+        // `println` of the lines shows nothing while there is none.
+        let none = self.stages.lock().expect("no panic while locked").iter().all(|line| line.bar.is_none());
+        if none {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        } else {
+            let _ = self.lines.println(text);
+        }
+    }
+}
+
+/// An event as a line for people; absent where it has none.
+fn plain(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::Stage { stage, status: "running", reason, .. } => Some(format!("{stage}: {reason}")),
+        Event::Stage { stage, status: "would run", reason, .. } => Some(format!("  {stage} would run: {reason}")),
+        Event::Stage { stage, status, seconds, summary, reason, .. } => {
+            let seconds = seconds.map(duration).unwrap_or_default();
+            match *status {
+                "ran" => Some(format!("{} {stage:<10} {seconds:>7}  {summary}", paint("✓", "32"))),
+                "cached" => None,
+                "failed" => Some(format!("{} {stage:<10} {seconds:>7}  failed", paint("✗", "31"))),
+                _ => Some(format!("{} {stage:<10} {:>7}  {status}: {reason}", dim("–"), "")),
+            }
+        }
+        Event::Note { text, .. } => Some(format!("  {text}")),
+        _ => None,
+    }
+}
+
+pub(crate) fn print_event(event: &Event<'_>) {
+    if let Ok(line) = serde_json::to_string(event) {
+        // Standard error may be a closed pipe; that is no reason to stop working.
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 
@@ -79,88 +187,51 @@ pub(crate) fn print_result(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn tick(mark: char) -> String {
-    mark.to_string()
+/// Rows of cells as aligned columns; the last column is not padded.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().enumerate().map(|(at, cell)| format!("{cell:width$}", width = widths[at]));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn line(value: &serde_json::Value) {
-    // Standard error may be a closed pipe; that is no reason to stop working.
-    let _ = writeln!(std::io::stderr(), "{value}");
-}
-
-/// Seconds for people: `0.4 s`, `12 s`, `3 m 05 s`.
+/// Seconds for people: `0.4 s`, `12 s`, `3 m 05 s`, `2 h 10 m`.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 9.95 => format!("{s:.1} s"),
         s if s < 99.5 => format!("{s:.0} s"),
-        s => format!("{} m {:02} s", (s / 60.0) as u64, (s % 60.0) as u64),
+        s if s < 5999.5 => format!("{} m {:02} s", (s / 60.0) as u64, (s % 60.0) as u64),
+        s => format!("{} h {:02} m", (s / 3600.0) as u64, (s % 3600.0 / 60.0) as u64),
     }
 }
 
-fn spinner() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {prefix:10} {elapsed:>5}  {wide_msg}").expect("a valid template")
+/// At most `limit` characters, with a sign where some are left out.
+pub(crate) fn shortened(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit { text.to_owned() } else { text.chars().take(limit.saturating_sub(1)).chain(['…']).collect() }
 }
 
-fn bar(unit: &str) -> ProgressStyle {
-    let count = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len} {unit}" };
-    let template = format!("{{spinner}} {{prefix:10}} {{elapsed:>5}}  {{bar:24}} {count}  {{msg}}  ETA {{eta}}").replace("{unit}", unit);
-    ProgressStyle::with_template(&template).expect("a valid template").progress_chars("━╸ ")
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Tells how far one stage is.
-pub(crate) struct StageProgress {
-    terminal: Terminal,
-    name: String,
-    bar: Option<ProgressBar>,
-    signals: Signals,
-    last: Mutex<Option<Instant>>,
+fn dim(text: &str) -> String {
+    paint(text, "2")
 }
 
-impl StageProgress {
-    /// Takes the bar away.
-    pub(crate) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Progress for StageProgress {
-    fn advance(&self, done: u64, total: u64, unit: &str, detail: &str) {
-        if let Some(shown) = &self.bar {
-            if total > 0 && shown.length() != Some(total) {
-                shown.set_length(total);
-                shown.set_style(bar(unit));
-            }
-            shown.set_position(done);
-            shown.set_message(detail.to_owned());
-        }
-        if self.terminal == Terminal::Json {
-            let mut last = self.last.lock().expect("no panic while locked");
-            if last.is_none_or(|last| last.elapsed() >= JSON_INTERVAL) {
-                *last = Some(Instant::now());
-                line(&json!({"event": "progress", "stage": self.name, "done": done, "total": total, "unit": unit, "detail": detail}));
-            }
-        }
-    }
-
-    fn note(&self, text: &str) {
-        match (&self.bar, self.terminal) {
-            (Some(bar), _) => bar.suspend(|| eprintln!("  {text}")),
-            (None, Terminal::Json) => line(&json!({"event": "note", "stage": self.name, "text": text})),
-            (None, _) => eprintln!("  {text}"),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        self.signals.check()
-    }
+/// Colour only for people who did not ask to be spared it: <https://no-color.org>.
+fn paint(text: &str, code: &str) -> String {
+    let wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// The last words of a command that failed: one screen, what is wrong and what to do.
 pub(crate) fn print_error(error: &Error, format: LogFormat) {
-    if Terminal::new(format) == Terminal::Json && format != LogFormat::Text {
-        line(&json!({"event": "error", "class": error.class, "exit_code": error.class.exit_code(), "message": error.message, "hint": error.hint}));
+    if Terminal::new(format).is_json() && format != LogFormat::Text {
+        print_event(&Event::error(error));
         return;
     }
     match (&error.rendered, &error.hint) {

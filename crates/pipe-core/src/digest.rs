@@ -49,6 +49,11 @@ impl DigestCache {
     }
 
     pub fn file(&self, path: &Path) -> Result<String> {
+        self.file_and_size(path).map(|(digest, _)| digest)
+    }
+
+    /// The digest, and the size in bytes.
+    pub fn file_and_size(&self, path: &Path) -> Result<(String, u64)> {
         let stat = std::fs::metadata(path).doing("read", path)?;
         if !stat.is_file() {
             return Err(Error::input(format!("{} is not a file", path.display())));
@@ -64,7 +69,7 @@ impl DigestCache {
             stat.ctime_nsec()
         );
         if let Some(digest) = self.state.lock().expect("no panic while locked").entries.get(&identity) {
-            return Ok(digest.clone());
+            return Ok((digest.clone(), stat.len()));
         }
         let digest = of_file(path)?;
         let mut state = self.state.lock().expect("no panic while locked");
@@ -77,7 +82,7 @@ impl DigestCache {
         }
         state.entries.insert(identity, digest.clone());
         state.changed = true;
-        Ok(digest)
+        Ok((digest, stat.len()))
     }
 
     /// One digest for several files of a folder: over their names and contents.

@@ -21,6 +21,8 @@ pub enum Class {
     Input,
     /// Another run holds the pipeline and `--overlap skip` was asked for.
     Skipped,
+    /// The deadline: what was done is kept.
+    Deadline,
     /// SIGINT: what was done is kept.
     Interrupted,
     /// SIGTERM: what was done is kept.
@@ -37,9 +39,17 @@ impl Class {
             Class::Gate => 11,
             Class::Input => 12,
             Class::Skipped => 20,
+            Class::Deadline => 75,
             Class::Interrupted => 130,
             Class::Terminated => 143,
         }
+    }
+}
+
+impl Class {
+    /// Asked to stop, by a signal or the deadline: no failure, and the next run goes on.
+    pub fn is_stop(self) -> bool {
+        matches!(self, Class::Deadline | Class::Interrupted | Class::Terminated)
     }
 }
 

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cache::SourceNote;
 use crate::config::StageKind;
 use crate::digest;
 
@@ -66,22 +67,60 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// What differs between two sets of components, one line each, such as `with.learning_rate: 5e-5 → 3e-5`.
+/// What differs between two lists of source files, one line each: `source a.csv: content changed, +120 rows`.
+pub fn source_differences(old: &[SourceNote], new: &[SourceNote]) -> Vec<String> {
+    let by_name = |notes: &[SourceNote]| -> BTreeMap<String, SourceNote> { notes.iter().map(|note| (note.name.clone(), note.clone())).collect() };
+    let (before, after) = (by_name(old), by_name(new));
+    let mut lines = Vec::new();
+    // A file under another name is the same file.
+    let renamed = |note: &SourceNote, others: &BTreeMap<String, SourceNote>| others.values().any(|other| other.digest == note.digest);
+    for note in new {
+        match before.get(&note.name) {
+            Some(was) if was.digest == note.digest => {}
+            Some(was) => lines.push(format!("source {}: content changed, {}", note.name, growth(was, note))),
+            None if renamed(note, &before) => {}
+            None => lines.push(format!("source {}: new, {}", note.name, extent(note))),
+        }
+    }
+    lines.extend(
+        old.iter()
+            .filter(|note| !after.contains_key(&note.name) && !renamed(note, &after))
+            .map(|note| format!("source {}: gone, {}", note.name, extent(note))),
+    );
+    if lines.is_empty() && !old.iter().map(|note| &note.digest).eq(new.iter().map(|note| &note.digest)) {
+        lines.push("source files: order changed".into());
+    }
+    if lines.len() > MAX_SOURCE_LINES {
+        let more = lines.len() - MAX_SOURCE_LINES;
+        lines.truncate(MAX_SOURCE_LINES);
+        lines.push(format!("and {more} more source files"));
+    }
+    lines
+}
+
+/// More changed files than this are counted, not listed.
+const MAX_SOURCE_LINES: usize = 8;
+
+fn growth(old: &SourceNote, new: &SourceNote) -> String {
+    match (old.records, new.records) {
+        (Some(old), Some(new)) if old == new => "as many rows".into(),
+        (Some(old), Some(new)) => format!("{:+} rows", new as i64 - old as i64),
+        _ => format!("{:+} bytes", new.size as i64 - old.size as i64),
+    }
+}
+
+fn extent(note: &SourceNote) -> String {
+    note.records.map_or_else(|| format!("{} bytes", note.size), |records| format!("{records} rows"))
+}
+
+/// What differs between two sets of components, sources left out, one line each, such as
+/// `with.learning_rate: 5e-5 → 3e-5`.
 pub fn differences(old: &Components, new: &Components) -> Vec<String> {
     let mut lines = Vec::new();
     if old.version != new.version {
         lines.push(format!("pipe's own {} stage changed (version {} → {})", new.stage.name(), old.version, new.version));
     }
     settings("with", &old.with, &new.with, &mut lines);
-    if old.sources != new.sources {
-        let added = new.sources.iter().filter(|digest| !old.sources.contains(digest)).count();
-        let removed = old.sources.iter().filter(|digest| !new.sources.contains(digest)).count();
-        lines.push(match (added, removed) {
-            (0, 0) => "source files: order changed".into(),
-            (added, removed) if added == removed => format!("source files: {added} changed"),
-            (added, removed) => format!("source files: {added} new or changed, {removed} gone"),
-        });
-    }
     for (old, new) in old.inputs.iter().zip(&new.inputs) {
         let mut changed: Vec<&str> = Vec::new();
         for part in old.parts.keys().chain(new.parts.keys()) {

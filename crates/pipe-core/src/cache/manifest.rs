@@ -44,7 +44,7 @@ pub struct FileEntry {
 
 impl Manifest {
     /// Hashes everything below `dir`. A top-level folder named as a split is that split's part.
-    pub(super) fn of_folder(dir: &Path, kind: StageKind, splits: BTreeMap<String, u64>) -> Result<Manifest> {
+    pub fn of_folder(dir: &Path, kind: StageKind, splits: BTreeMap<String, u64>) -> Result<Manifest> {
         let mut files = Vec::new();
         for path in files_below(dir)? {
             let full = dir.join(&path);
@@ -64,13 +64,30 @@ impl Manifest {
         Ok(Manifest { version: VERSION, kind, content, files, splits, parts })
     }
 
+    /// The manifest of the artifact in `dir`, if it can be read.
+    pub fn read(dir: &Path) -> Option<Manifest> {
+        let manifest: Manifest = serde_json::from_slice(&std::fs::read(dir.join(FILE_NAME)).ok()?).ok()?;
+        (manifest.version == VERSION).then_some(manifest)
+    }
+
     pub(super) fn sizes_match(&self, dir: &Path) -> bool {
         self.files.iter().all(|file| std::fs::metadata(dir.join(&file.path)).is_ok_and(|stat| stat.len() == file.size))
     }
 
     /// Reads every byte again.
     pub(super) fn is_whole(&self, dir: &Path) -> bool {
-        self.files.iter().all(|file| digest::of_file(&dir.join(&file.path)).is_ok_and(|digest| digest == file.blake3))
+        self.damaged(dir).is_empty()
+    }
+
+    /// Files that are not what they were, after reading every byte again.
+    pub fn damaged(&self, dir: &Path) -> Vec<&str> {
+        let intact = |file: &FileEntry| digest::of_file(&dir.join(&file.path)).is_ok_and(|digest| digest == file.blake3);
+        self.files.iter().filter(|file| !intact(file)).map(|file| file.path.as_str()).collect()
+    }
+
+    /// In bytes, without the manifest itself.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
     }
 
     pub fn rows(&self) -> u64 {

@@ -6,8 +6,11 @@
 //! keys/<aa>/<key>.json               key → content id, with the key's components
 //! work/<key>/out, …/scratch          unfinished work of one key
 //! runs/<ulid>/run.json               what a run did
-//! latest/<pipeline>.json             stage → key of its last success, for "why not fresh"
-//! locks/…                            kernel file locks, released when their process dies
+//! latest/<pipeline>.json             stage → key of its last success, for "why not fresh"; the last good run
+//! locks/pipeline-….lock              one run of a pipeline
+//! locks/key-….lock                   whoever makes the output of a key
+//! locks/artifact-….lock              shared by all who read an artifact; its time is that of the last use
+//! pins/<content id>                  artifacts to keep, with the reason
 //! digests.json                       digests of source files, by what the file system says of them
 //! trash/…                            damaged artifacts
 //! ```
@@ -15,6 +18,7 @@
 //! The rename of `keys/<aa>/<key>.json` into place is the commit point: before it nothing is served, after it
 //! everything it names is on disk.
 
+mod gc;
 mod lock;
 mod manifest;
 mod pending;
@@ -23,22 +27,29 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext, Result};
 use crate::key::{Components, Key};
 
+pub use gc::{ArtifactEntry, GcPolicy, Waste};
 pub use lock::{Lock, LockError};
 pub use manifest::{FileEntry, Manifest, SHARED_PART, files_below};
 pub use pending::PendingArtifact;
 
 /// On-disk version of key records.
 const KEY_RECORD_VERSION: u32 = 1;
+/// On-disk version of the files below `latest/`.
+const LATEST_VERSION: u32 = 2;
 
 #[derive(Debug, Clone)]
 pub struct Cache {
     dir: PathBuf,
+    /// Whether what is found is kept from being swept away while it is in use. Not for commands that only look: they
+    /// take no lock at all.
+    leases: bool,
 }
 
 /// A finished output: where it is and what it holds.
@@ -46,20 +57,49 @@ pub struct Cache {
 pub struct Artifact {
     pub path: PathBuf,
     pub manifest: Manifest,
+    /// Held for as long as anybody here may read it.
+    _lease: Option<Arc<Lock>>,
 }
 
 /// `keys/<aa>/<key>.json`
-#[derive(Debug, Serialize, Deserialize)]
-struct KeyRecord {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyRecord {
     version: u32,
-    key: Key,
-    artifact: String,
-    components: Components,
+    pub key: Key,
+    /// Content id.
+    pub artifact: String,
+    pub components: Components,
+    /// What `components.sources` were called, for people: no part of the key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceNote>,
 }
 
-/// Stage name → key of its last success, per pipeline.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Latest(pub BTreeMap<String, Key>);
+/// One source file as it was when its rows were read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceNote {
+    /// Relative to the pipeline's root, or a URL.
+    pub name: String,
+    pub digest: String,
+    /// In bytes.
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+}
+
+/// `latest/<pipeline>.json`: the state of a pipeline's stages after its runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latest {
+    version: u32,
+    /// Stage → key of its last success.
+    pub stages: BTreeMap<String, Key>,
+    /// Stage → most memory that its last making took, in bytes, where that is known.
+    #[serde(default)]
+    pub memory: BTreeMap<String, u64>,
+    /// Stage → key in the last run that ended well.
+    pub good: BTreeMap<String, Key>,
+    /// That run.
+    pub good_run: Option<String>,
+}
 
 impl Cache {
     /// Opens the cache at `dir`, making its folders where they are missing.
@@ -77,12 +117,12 @@ impl Cache {
             let text = b"Signature: 8a477f597d28d172789f06886806bc55\n# Made by pipe. Safe to delete: everything in here can be rebuilt.\n";
             std::fs::write(&tag, text).doing("write", &tag)?;
         }
-        Ok(Cache { dir: dir.to_owned() })
+        Ok(Cache { dir: dir.to_owned(), leases: true })
     }
 
-    /// A cache for reading only: makes nothing, finds nothing where there is nothing.
+    /// A cache for reading only: makes nothing, locks nothing, finds nothing where there is nothing.
     pub fn at(dir: &Path) -> Cache {
-        Cache { dir: dir.to_owned() }
+        Cache { dir: dir.to_owned(), leases: false }
     }
 
     pub fn dir(&self) -> &Path {
@@ -95,57 +135,92 @@ impl Cache {
 
     /// The artifact of `key` if it is there, whole at its recorded sizes.
     pub fn lookup(&self, key: &Key) -> Result<Option<Artifact>> {
-        let Some(record) = self.key_record(key)? else { return Ok(None) };
-        let path = self.dir.join("artifacts").join(&record.artifact);
-        let Ok(bytes) = std::fs::read(path.join(manifest::FILE_NAME)) else { return Ok(None) };
-        let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
-        if manifest.version != manifest::VERSION || manifest.content != record.artifact || !manifest.sizes_match(&path) {
+        match self.key_record(key)? {
+            Some(record) => self.artifact(&record.artifact),
+            None => Ok(None),
+        }
+    }
+
+    /// The artifact with this content id, if it is there, whole at its recorded sizes.
+    pub fn artifact(&self, content: &str) -> Result<Option<Artifact>> {
+        let path = self.artifact_path(content);
+        // Before looking: what is leased stays.
+        let lease = if self.leases && path.exists() { Some(self.lease(content)?) } else { None };
+        let Some(manifest) = Manifest::read(&path) else { return Ok(None) };
+        if manifest.content != content || !manifest.sizes_match(&path) {
             return Ok(None);
         }
-        Ok(Some(Artifact { path, manifest }))
+        Ok(Some(Artifact { path, manifest, _lease: lease }))
     }
 
-    /// The components of a key that was committed once.
-    pub fn components(&self, key: &Key) -> Result<Option<Components>> {
-        Ok(self.key_record(key)?.map(|record| record.components))
+    pub fn artifact_path(&self, content: &str) -> PathBuf {
+        self.dir.join("artifacts").join(content)
     }
 
-    fn key_record(&self, key: &Key) -> Result<Option<KeyRecord>> {
+    fn lease_path(&self, content: &str) -> PathBuf {
+        self.dir.join("locks").join(format!("artifact-{content}.lock"))
+    }
+
+    fn lease(&self, content: &str) -> Result<Arc<Lock>> {
+        let lease = Lock::shared(&self.lease_path(content))?;
+        lease.touch();
+        Ok(Arc::new(lease))
+    }
+
+    /// The record of a key that was committed once. One that cannot be read counts as none: the stage reruns and
+    /// replaces it.
+    pub fn key_record(&self, key: &Key) -> Result<Option<KeyRecord>> {
         let path = self.key_path(key);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", &path, error)),
         };
-        // A record that cannot be read counts as none: the stage reruns and replaces it.
         Ok(serde_json::from_slice::<KeyRecord>(&bytes).ok().filter(|record| record.version == KEY_RECORD_VERSION && record.key == *key))
     }
 
-    /// Starts (or goes on with) the work of `key`, holding its lock.
-    pub fn begin(&self, key: &Key) -> Result<PendingArtifact, LockError> {
-        PendingArtifact::begin(self, key)
+    /// Starts (or goes on with) the work of `key`, holding its lock. `holder` says who, for people who wait.
+    pub fn begin(&self, key: &Key, holder: &str) -> Result<PendingArtifact, LockError> {
+        PendingArtifact::begin(self, key, holder)
     }
 
     /// The lock that one run of a pipeline holds.
-    pub fn lock_pipeline(&self, name: &str) -> Result<Lock, LockError> {
-        Lock::acquire(&self.dir.join("locks").join(format!("pipeline-{}.lock", file_name(name))))
+    pub fn lock_pipeline(&self, name: &str, holder: &str) -> Result<Lock, LockError> {
+        Lock::exclusive(&self.dir.join("locks").join(format!("pipeline-{}.lock", file_name(name))), holder)
+    }
+
+    pub fn runs_dir(&self) -> PathBuf {
+        self.dir.join("runs")
     }
 
     pub fn run_dir(&self, run: &str) -> PathBuf {
-        self.dir.join("runs").join(run)
+        self.runs_dir().join(run)
     }
 
     fn latest_path(&self, pipeline: &str) -> PathBuf {
         self.dir.join("latest").join(format!("{}.json", file_name(pipeline)))
     }
 
+    /// Empty where the pipeline never ran, or where another version of pipe wrote it.
     pub fn latest(&self, pipeline: &str) -> Latest {
-        std::fs::read(self.latest_path(pipeline)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        read_latest(&self.latest_path(pipeline)).unwrap_or_else(|| Latest { version: LATEST_VERSION, ..Latest::default() })
     }
 
     pub fn set_latest(&self, pipeline: &str, latest: &Latest) -> Result<()> {
         let path = self.latest_path(pipeline);
         write_atomically(&path, &serde_json::to_vec_pretty(latest).expect("plain data")).doing("write", &path)
+    }
+}
+
+fn read_latest(path: &Path) -> Option<Latest> {
+    let latest: Latest = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (latest.version == LATEST_VERSION).then_some(latest)
+}
+
+impl Artifact {
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        self.manifest.size()
     }
 }
 

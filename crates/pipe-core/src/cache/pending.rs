@@ -5,10 +5,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
+use crate::failpoint;
 use crate::key::{Components, Key};
 
 use super::manifest::{FILE_NAME, files_below};
-use super::{Artifact, Cache, KEY_RECORD_VERSION, KeyRecord, Lock, LockError, Manifest, sync_dir, write_atomically};
+use super::{Artifact, Cache, KEY_RECORD_VERSION, KeyRecord, Lock, LockError, Manifest, SourceNote, sync_dir, write_atomically};
 
 /// A stage's output while it is written: `out/` becomes the artifact, `scratch/` survives a kill so that work
 /// can go on (checkpoints), and is gone after the commit.
@@ -21,13 +22,32 @@ pub struct PendingArtifact {
 }
 
 impl PendingArtifact {
-    pub(super) fn begin(cache: &Cache, key: &Key) -> Result<PendingArtifact, LockError> {
-        let lock = Lock::acquire(&cache.dir.join("locks").join(format!("key-{key}.lock")))?;
-        PendingArtifact::prepare(cache, key, lock).map_err(LockError::Failed)
+    pub(super) fn begin(cache: &Cache, key: &Key, holder: &str) -> Result<PendingArtifact, LockError> {
+        let lock = Lock::exclusive(&cache.dir.join("locks").join(format!("key-{key}.lock")), holder)?;
+        PendingArtifact::prepare(cache, key, key.as_str(), lock).map_err(LockError::Failed)
     }
 
-    fn prepare(cache: &Cache, key: &Key, lock: Lock) -> Result<PendingArtifact> {
-        let work = cache.dir.join("work").join(key.as_str());
+    /// A place to make the output of `key` once more, beside what is committed, for comparing the two.
+    pub fn replay(cache: &Cache, key: &Key) -> Result<PendingArtifact> {
+        let name = format!("replay-{key}");
+        match Lock::exclusive(&cache.dir.join("locks").join(format!("{name}.lock")), "") {
+            Ok(lock) => {
+                let pending = PendingArtifact::prepare(cache, key, &name, lock)?;
+                pending.clear_scratch()?;
+                Ok(pending)
+            }
+            Err(LockError::Held(holder)) => Err(Error::stage(format!("{holder} replays this stage already"))),
+            Err(LockError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Removes all of it.
+    pub fn discard(self) {
+        let _ = std::fs::remove_dir_all(&self.work);
+    }
+
+    fn prepare(cache: &Cache, key: &Key, name: &str, lock: Lock) -> Result<PendingArtifact> {
+        let work = cache.dir.join("work").join(name);
         let out = work.join("out");
         // Half-written output of a killed run is never trusted; what may be trusted is in `scratch`.
         if out.exists() {
@@ -61,20 +81,27 @@ impl PendingArtifact {
     }
 
     /// Makes everything durable, then publishes it under its key. `splits` are the rows per split.
-    pub fn commit(self, components: &Components, splits: BTreeMap<String, u64>) -> Result<Artifact> {
+    pub fn commit(self, components: &Components, sources: Vec<SourceNote>, splits: BTreeMap<String, u64>) -> Result<Artifact> {
         let out = self.out();
+        failpoint("commit.begin");
         sync_tree(&out)?;
+        failpoint("commit.synced");
         let manifest = Manifest::of_folder(&out, components.stage, splits)?;
         let bytes = serde_json::to_vec_pretty(&manifest).expect("plain data");
         let manifest_path = out.join(FILE_NAME);
         write_atomically(&manifest_path, &bytes).doing("write", &manifest_path)?;
+        failpoint("commit.manifest");
+        // Before it is in its place: until its key is there too, nothing but the lease keeps it from being swept away.
+        let lease = self.cache.lease(&manifest.content)?;
         let path = self.move_into_place(&out, &manifest, &bytes)?;
-        let record =
-            KeyRecord { version: KEY_RECORD_VERSION, key: self.key.clone(), artifact: manifest.content.clone(), components: components.clone() };
+        failpoint("commit.moved");
+        let (key, artifact) = (self.key.clone(), manifest.content.clone());
+        let record = KeyRecord { version: KEY_RECORD_VERSION, key, artifact, components: components.clone(), sources };
         let key_path = self.cache.key_path(&self.key);
         write_atomically(&key_path, &serde_json::to_vec_pretty(&record).expect("plain data")).doing("write", &key_path)?;
+        failpoint("commit.published");
         let _ = std::fs::remove_dir_all(&self.work);
-        Ok(Artifact { path, manifest })
+        Ok(Artifact { path, manifest, _lease: Some(lease) })
     }
 
     fn move_into_place(&self, out: &Path, manifest: &Manifest, bytes: &[u8]) -> Result<PathBuf> {
@@ -133,11 +160,11 @@ mod tests {
     }
 
     fn make(cache: &Cache, components: &Components, train: &str, report: &str) -> Artifact {
-        let pending = cache.begin(&Key::of(components)).unwrap();
+        let pending = cache.begin(&Key::of(components), "").unwrap();
         std::fs::create_dir(pending.out().join("train")).unwrap();
         std::fs::write(pending.out().join("train/part"), train).unwrap();
         std::fs::write(pending.out().join("report.json"), report).unwrap();
-        pending.commit(components, BTreeMap::from([("train".to_owned(), 1)])).unwrap()
+        pending.commit(components, Vec::new(), BTreeMap::from([("train".to_owned(), 1)])).unwrap()
     }
 
     #[test]
@@ -149,11 +176,11 @@ mod tests {
         let artifact = make(&cache, &one, "rows", "r");
         let found = cache.lookup(&Key::of(&one)).unwrap().unwrap();
         assert_eq!(found.manifest, artifact.manifest);
-        assert_eq!(cache.components(&Key::of(&one)).unwrap().unwrap(), one);
+        assert_eq!(cache.key_record(&Key::of(&one)).unwrap().unwrap().components, one);
         assert!(!folder.path().join("work").join(Key::of(&one).as_str()).exists());
         // An unfinished one is not served.
         let two = components(2);
-        let pending = cache.begin(&Key::of(&two)).unwrap();
+        let pending = cache.begin(&Key::of(&two), "").unwrap();
         std::fs::write(pending.out().join("x"), "half").unwrap();
         drop(pending);
         assert!(cache.lookup(&Key::of(&two)).unwrap().is_none());
@@ -193,9 +220,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let key = Key::of(&components(1));
-        let held = cache.begin(&key).unwrap();
-        assert!(matches!(cache.begin(&key), Err(LockError::Held(who)) if who.contains("process")));
+        let held = cache.begin(&key, "").unwrap();
+        assert!(matches!(cache.begin(&key, ""), Err(LockError::Held(who)) if who.contains("process")));
         drop(held);
-        assert!(cache.begin(&key).is_ok());
+        assert!(cache.begin(&key, "").is_ok());
     }
 }

@@ -29,7 +29,7 @@ pub use diagnostic::{Problem, SourceId, Sources, Span, nearest, suggestion};
 pub use matrix::matching;
 pub use node::{Key, Node, Value, parse};
 use stages::STAGE_KEYS;
-pub use stages::{Reference, Stage, Target};
+pub use stages::{Reference, Stage, Target, folder_name};
 use vars::Variables;
 pub use vars::{RUN_NAMES, fill_run_names};
 

@@ -34,9 +34,14 @@ pub struct Stage {
 impl Stage {
     /// The name as a folder's.
     pub fn folder_name(&self) -> String {
-        let plain = |c: char| if c.is_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' };
-        self.name.chars().map(plain).collect()
+        folder_name(&self.name)
     }
+}
+
+/// A stage's name as that of a folder.
+pub fn folder_name(stage: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' };
+    stage.chars().map(plain).collect()
 }
 
 /// One entry of a `from:`.

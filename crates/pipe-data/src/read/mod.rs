@@ -7,7 +7,9 @@ mod columns;
 mod frame;
 mod parse;
 
-use pipe_core::config::ColumnsConfig;
+use pipe_core::Result;
+use pipe_core::config::{ColumnsConfig, SourceConfig};
+use pipe_core::source::SourceFile;
 use serde::{Deserialize, Serialize};
 
 pub use columns::ColumnMap;
@@ -78,6 +80,16 @@ impl Reason {
             Reason::EmptyLabel => "empty_label",
         }
     }
+}
+
+/// How many records a file has, without looking into them.
+pub fn count_records(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig) -> Result<u64> {
+    let mut framer = Framer::open(file, source, columns, TextEncoding::named(&source.encoding)?)?;
+    let mut records = 0;
+    while let Some(chunk) = framer.next_chunk()? {
+        records += chunk.records() as u64;
+    }
+    Ok(records)
 }
 
 /// What parsing makes of a record.

@@ -1,0 +1,240 @@
+//! `pipe run`: walks the plan, reuses what is up to date, makes the rest, and says how it ended.
+
+mod budget;
+mod gate;
+mod preflight;
+mod select;
+mod step;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use pipe_core::cache::{Cache, Lock, LockError};
+use pipe_core::config::{Overlap, RunConfig};
+use pipe_core::digest::DigestCache;
+use pipe_core::file::PipelineFile;
+use pipe_core::native::NativeLibraries;
+use pipe_core::{Class, Error, Plan, Result, failpoint};
+
+use crate::cli::{FileArgs, RunArgs};
+use crate::events::{Event, Reporter};
+use crate::keys::KeyContext;
+use crate::notify::notify;
+use crate::publish::Publisher;
+use crate::record::{RunRecord, Status, host};
+use crate::signals::Signals;
+use crate::terminal::{duration, print_result, shortened, table};
+
+use budget::Budget;
+use step::{Walk, WalkOptions};
+
+/// Where the cache of a pipeline is.
+pub(crate) fn cache_dir(args: &FileArgs, file: &PipelineFile) -> PathBuf {
+    args.cache_dir.clone().unwrap_or_else(|| file.root.join(".pipe"))
+}
+
+/// A figure of `/proc/meminfo`, in bytes.
+pub(crate) fn memory_info(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+pub(crate) fn command(args: &RunArgs) -> Result<u8> {
+    let started = Instant::now();
+    let mut file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
+    file.run = settings(&file.run, args);
+    let plan = Plan::new(&file)?;
+    let signals = Signals::install()?.with_deadline(started, file.run.deadline);
+    let cache = Cache::open(&cache_dir(&args.file, &file))?;
+    let native = NativeLibraries::locate();
+    let mut record = RunRecord::new(ulid::Ulid::generate().to_string(), &file, &native);
+    let mut reporter = Reporter::new(args.log_format);
+    if !args.dry_run {
+        reporter = reporter.with_log(record.folder(&cache));
+    }
+    let run = Run { args, plan: &plan, cache: &cache, native: &native, signals: &signals, reporter: &reporter, started };
+    let result = run.all(&mut record);
+    record.end(started.elapsed().as_secs_f64(), &result);
+    reporter.terminal.finish();
+    if !args.dry_run {
+        run.conclude(&record);
+    }
+    result?;
+    print_result(&last_line(&record, args.dry_run));
+    Ok(0)
+}
+
+/// The file's `run:` section with what the command line says instead.
+fn settings(file: &RunConfig, args: &RunArgs) -> RunConfig {
+    let mut run = file.clone();
+    run.overlap = args.overlap.map_or(run.overlap, Overlap::from);
+    run.deadline = args.deadline.or(run.deadline);
+    run.keep_going |= args.keep_going;
+    run.cpus = args.cpus.or(run.cpus);
+    run.offline |= args.offline;
+    run
+}
+
+struct Run<'r> {
+    args: &'r RunArgs,
+    plan: &'r Plan<'r>,
+    cache: &'r Cache,
+    native: &'r Result<NativeLibraries>,
+    signals: &'r Signals,
+    reporter: &'r Reporter,
+    started: Instant,
+}
+
+impl Run<'_> {
+    /// Everything between the plan and the record.
+    fn all(&self, record: &mut RunRecord) -> Result<()> {
+        let selected = select::selected(self.plan, self.args)?;
+        let forced = select::forced(self.plan, self.args, &selected)?;
+        let file = self.plan.file;
+        let holder = format!("process {} on {}, run {} since {}", record.process, host(), record.run, record.started.strftime("%F %T UTC"));
+        let Some(_lock) = self.lock(&holder)? else {
+            return Err(Error::new(Class::Skipped, format!("another run of `{}` is at work: skipped", file.name)));
+        };
+        let names: Vec<&str> = selected.iter().map(|at| self.plan.steps[*at].stage.name.as_str()).collect();
+        self.reporter.terminal.plan(&names);
+        self.reporter.emit(&Event::Run { run: &record.run, pipeline: &record.pipeline });
+        if !self.args.dry_run {
+            self.write(record);
+        }
+        let digests = DigestCache::open(self.cache.dir().join("digests.json"));
+        let walk = Walk {
+            plan: self.plan,
+            cache: self.cache,
+            keys: KeyContext { root: &file.root, digests: &digests, native: self.native },
+            signals: self.signals,
+            reporter: self.reporter,
+            options: WalkOptions { dry_run: self.args.dry_run, keep_going: file.run.keep_going, forced },
+            budget: Budget::new(&file.run),
+            publisher: Publisher::new(self.cache, file, &record.run),
+            holder,
+            folder: record.folder(self.cache),
+            started: self.started,
+            selected: selected.clone(),
+            latest: Mutex::new(self.cache.latest(&file.name)),
+            artifacts: Mutex::new(BTreeMap::new()),
+            space: Mutex::new(None),
+        };
+        if self.args.only.is_some() {
+            let needs = self.plan.with_needs(selected.iter().copied());
+            for at in needs.difference(&selected) {
+                walk.require_fresh(*at)?;
+            }
+        }
+        let outcome = walk::walk(&walk, &selected);
+        digests.save();
+        record.stages = outcome.records;
+        for table in &outcome.tables {
+            print_result(table);
+        }
+        outcome.result?;
+        if !self.args.dry_run {
+            let mut latest = walk.latest.lock().expect("no panic while locked").clone();
+            let before = latest.clone();
+            latest.good.extend(record.stages.iter().filter_map(|stage| Some((stage.name.clone(), stage.key.clone()?))));
+            if latest.good != before.good {
+                latest.good_run = Some(record.run.clone());
+                self.cache.set_latest(&file.name, &latest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, holder: &str) -> Result<Option<Lock>> {
+        let (name, overlap) = (&self.plan.file.name, self.plan.file.run.overlap);
+        let mut told = false;
+        loop {
+            match self.cache.lock_pipeline(name, holder) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(LockError::Failed(error)) => return Err(error),
+                Err(LockError::Held(_)) if overlap == Overlap::Skip => return Ok(None),
+                Err(LockError::Held(holder)) if overlap == Overlap::Fail => {
+                    return Err(Error::stage(format!("another run of `{name}` is at work ({holder})"))
+                        .hint("wait for it, or use --overlap wait or --overlap skip"));
+                }
+                Err(LockError::Held(holder)) => {
+                    if !told {
+                        told = true;
+                        self.reporter.note(None, &format!("waiting for another run of `{name}` ({holder})"));
+                    }
+                    self.signals.check()?;
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+    }
+
+    /// Writes the record, tells whoever is to be told, and sums up. Nothing depends on these: a disk too full for them
+    /// must not fail what is done, nor hide the error of what is not.
+    fn conclude(&self, record: &RunRecord) {
+        self.write(record);
+        failpoint("run.recorded");
+        let (ran, cached) = (record.count(Status::Ran), record.count(Status::Cached));
+        let exit_code = record.exit_code.unwrap_or(1);
+        self.reporter.emit(&Event::End { run: &record.run, pipeline: &record.pipeline, exit_code, seconds: record.seconds, ran, cached });
+        if let Some(config) = &self.plan.file.run.notify
+            && let Err(text) = notify(config, record, &|name| run_name(record, name))
+        {
+            self.reporter.note(None, &format!("run.notify failed: {text}"));
+        }
+        if !self.reporter.terminal.is_json() && ran + record.count(Status::Failed) > 0 {
+            print_result(&summary(record, self.cache));
+        }
+    }
+
+    fn write(&self, record: &RunRecord) {
+        if let Err(error) = record.write(self.cache) {
+            self.reporter.note(None, &format!("the run's record is missing: {}", error.message));
+        }
+    }
+}
+
+/// The value of `${run.NAME}`.
+pub(crate) fn run_name(record: &RunRecord, name: &str) -> String {
+    match name {
+        "outcome" => record.outcome.and_then(|outcome| serde_json::to_value(outcome).ok()?.as_str().map(str::to_owned)).unwrap_or_default(),
+        _ => crate::publish::run_name(&record.run, name),
+    }
+}
+
+/// What became of each stage, as a table.
+fn summary(record: &RunRecord, cache: &Cache) -> String {
+    let header = ["stage", "status", "time", "rows", "reason", "output"].map(str::to_owned).to_vec();
+    let row = |stage: &crate::record::StageRecord| {
+        let output = match (&stage.published, &stage.artifact) {
+            (Some(path), _) => from_here(path),
+            (None, Some(artifact)) => from_here(&cache.artifact_path(artifact)),
+            (None, None) => String::new(),
+        };
+        let time = if stage.status == Status::Cached { String::new() } else { duration(stage.seconds) };
+        let rows = if stage.rows > 0 { stage.rows.to_string() } else { String::new() };
+        vec![stage.name.clone(), stage.status.name().to_owned(), time, rows, shortened(&stage.reason, 44), output]
+    };
+    table(&std::iter::once(header).chain(record.stages.iter().map(row)).collect::<Vec<_>>())
+}
+
+/// A path as short as it can be written in the folder that the user is in.
+fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}
+
+/// The run's result, on standard output.
+fn last_line(record: &RunRecord, dry_run: bool) -> String {
+    let count = record.stages.len();
+    let cached = record.count(Status::Cached);
+    let stages = |n: usize| if n == 1 { "1 stage".to_owned() } else { format!("{n} stages") };
+    match count - cached {
+        ran if dry_run => format!("dry run: {} would run, {cached} up to date", stages(ran)),
+        0 => format!("{}: {} up to date, nothing to do ({:.0} ms)", record.pipeline, stages(count), record.seconds * 1000.0),
+        ran => format!("{}: {} ran, {cached} reused, in {}", record.pipeline, stages(ran), duration(record.seconds)),
+    }
+}
