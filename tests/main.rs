@@ -10,10 +10,14 @@ mod bad_input;
 mod boundaries;
 #[path = "pipeline/cache.rs"]
 mod cache;
+#[path = "pipeline/crash.rs"]
+mod crash;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
 #[path = "pipeline/interrupted.rs"]
 mod interrupted;
+#[path = "pipeline/keeping.rs"]
+mod keeping;
 #[path = "pipeline/predict.rs"]
 mod predict;
 #[path = "pipeline/project.rs"]
@@ -26,5 +30,7 @@ mod sample;
 mod table;
 #[path = "pipeline/tokens.rs"]
 mod tokens;
+#[path = "pipeline/unattended.rs"]
+mod unattended;
 #[path = "pipeline/walk.rs"]
 mod walk;

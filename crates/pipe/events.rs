@@ -28,7 +28,7 @@ pub(crate) enum Event<'e> {
     /// A stage begins or has ended.
     Stage {
         stage: &'e str,
-        /// `running`, `ran`, `cached`, `failed`, `blocked`, `would run`
+        /// `running`, `ran`, `cached`, `failed`, `gate not met`, `stopped`, `blocked`, `would run`
         status: &'e str,
         #[serde(skip_serializing_if = "str::is_empty")]
         reason: &'e str,

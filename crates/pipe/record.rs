@@ -113,6 +113,18 @@ pub(crate) struct InputNote {
     pub(crate) artifact: String,
 }
 
+impl StageRecord {
+    /// Its status, and what came after it where that went wrong.
+    pub(crate) fn shown_status(&self) -> &'static str {
+        match &self.error {
+            Some(error) if error.class == Class::Gate => "gate not met",
+            Some(error) if error.class.is_stop() => "stopped",
+            Some(_) => "failed",
+            None => self.status.name(),
+        }
+    }
+}
+
 impl RunRecord {
     pub(crate) fn new(run: String, file: &PipelineFile, native: &Result<NativeLibraries>) -> RunRecord {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

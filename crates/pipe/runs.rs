@@ -171,7 +171,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<u8> {
     rows.extend(run.stages.iter().map(|stage| {
         vec![
             stage.name.clone(),
-            stage.status.name().to_owned(),
+            stage.shown_status().to_owned(),
             if stage.status == Status::Cached { String::new() } else { duration(stage.seconds) },
             if stage.rows > 0 { stage.rows.to_string() } else { String::new() },
             stage.artifact.as_ref().map(|id| id[..12.min(id.len())].to_owned()).unwrap_or_default(),

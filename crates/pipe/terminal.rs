@@ -166,11 +166,12 @@ fn plain(event: &Event<'_>) -> Option<String> {
             match *status {
                 "ran" => Some(format!("{} {stage:<10} {seconds:>7}  {summary}", paint("✓", "32"))),
                 "cached" => None,
-                "failed" => Some(format!("{} {stage:<10} {seconds:>7}  failed", paint("✗", "31"))),
+                "failed" | "stopped" | "gate not met" => Some(format!("{} {stage:<10} {seconds:>7}  {status}", paint("✗", "31"))),
                 _ => Some(format!("{} {stage:<10} {:>7}  {status}: {reason}", dim("–"), "")),
             }
         }
-        Event::Note { text, .. } => Some(format!("  {text}")),
+        Event::Note { stage: Some(stage), text } => Some(format!("  {stage}: {text}")),
+        Event::Note { stage: None, text } => Some(format!("  {text}")),
         _ => None,
     }
 }

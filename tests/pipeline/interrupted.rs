@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::project::{Outcome, Project, command, entries, pipe};
 
 /// A project whose training takes seconds, and saves a checkpoint every few steps.
-fn long_training() -> Project {
+pub(crate) fn long_training() -> Project {
     let project = Project::new();
     project.edit("num_train_epochs: 4", "num_train_epochs: 12");
     project.edit(
@@ -26,7 +26,7 @@ fn long_training() -> Project {
 }
 
 /// The content id of the model that a training nobody disturbs gives.
-fn undisturbed() -> &'static str {
+pub(crate) fn undisturbed() -> &'static str {
     static MODEL: OnceLock<String> = OnceLock::new();
     MODEL.get_or_init(|| {
         let project = long_training();
@@ -38,7 +38,7 @@ fn undisturbed() -> &'static str {
 
 /// Polls until there is something; the limit only ends a test that would hang.
 #[track_caller]
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -63,7 +63,7 @@ fn has_ended(process: Pid) -> bool {
 }
 
 /// A run of `pipe` in a process group of its own, as a shell starts it.
-struct Background<'p> {
+pub(crate) struct Background<'p> {
     project: &'p Project,
     child: Child,
     stdout: File,
@@ -71,7 +71,7 @@ struct Background<'p> {
 }
 
 impl Background<'_> {
-    fn start<'p>(project: &'p Project, arguments: &[&str]) -> Background<'p> {
+    pub(crate) fn start<'p>(project: &'p Project, arguments: &[&str]) -> Background<'p> {
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let output = |file: &File| Stdio::from(file.try_clone().unwrap());
         let mut command = command(pipe(), &project.root);
@@ -79,7 +79,7 @@ impl Background<'_> {
         Background { project, child: command.spawn().unwrap(), stdout, stderr }
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
@@ -95,7 +95,7 @@ impl Background<'_> {
 
     /// Waits until the training has saved a checkpoint.
     #[track_caller]
-    fn wait_for_checkpoint(&mut self) -> PathBuf {
+    pub(crate) fn wait_for_checkpoint(&mut self) -> PathBuf {
         let work = self.project.cache().join("work");
         wait_for("a checkpoint", || {
             let ended = self.child.try_wait().unwrap();
@@ -106,7 +106,7 @@ impl Background<'_> {
     }
 
     /// Waits for the end.
-    fn end(mut self) -> Outcome {
+    pub(crate) fn end(mut self) -> Outcome {
         let status = wait_for("the end of a run", || self.child.try_wait().unwrap());
         Outcome::new(status.code(), read(&mut self.stdout), read(&mut self.stderr))
     }

@@ -176,7 +176,7 @@ impl Run {
         self.0["stages"].as_array().expect("a list of stages")
     }
 
-    fn stage(&self, name: &str) -> &Value {
+    pub(crate) fn stage(&self, name: &str) -> &Value {
         self.stages().iter().find(|stage| stage["name"] == name).unwrap_or_else(|| panic!("the run has no stage {name}: {}", self.0))
     }
 

@@ -104,6 +104,7 @@ const MAX_SOURCE_LINES: usize = 8;
 fn growth(old: &SourceNote, new: &SourceNote) -> String {
     match (old.records, new.records) {
         (Some(old), Some(new)) if old == new => "as many rows".into(),
+        (Some(old), Some(new)) if new.abs_diff(old) == 1 => format!("{:+} row", new as i64 - old as i64),
         (Some(old), Some(new)) => format!("{:+} rows", new as i64 - old as i64),
         _ => format!("{:+} bytes", new.size as i64 - old.size as i64),
     }
@@ -129,7 +130,10 @@ pub fn differences(old: &Components, new: &Components) -> Vec<String> {
                 changed.push(name);
             }
         }
-        if !changed.is_empty() {
+        let whole = |input: &InputComponent| input.parts.keys().all(String::is_empty);
+        if !changed.is_empty() && whole(old) && whole(new) {
+            lines.push(format!("input from {}: changed", new.kind.name()));
+        } else if !changed.is_empty() {
             lines.push(format!("input from {}: {} changed", new.kind.name(), changed.join(", ")));
         }
     }
@@ -173,9 +177,9 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// `5e-5` reads better than `0.00005`.
+/// `5e-5` reads better than `0.00005`, and `1e30` than thirty zeros.
 pub(crate) fn shown_number(number: f64) -> String {
-    if number != 0.0 && number.abs() < 1e-3 { format!("{number:e}") } else { number.to_string() }
+    if number != 0.0 && !(1e-3..1e16).contains(&number.abs()) { format!("{number:e}") } else { number.to_string() }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ fn main() -> ExitCode {
     pipe_core::hide_panics();
     let result = std::panic::catch_unwind(|| serve(&events)).unwrap_or_else(|_| Err(Error::internal("the worker met a fault of its own")));
     match result {
-        Ok(summary) => {
+        Ok(mut summary) => {
+            summary.figures.extend(peak_memory().map(|bytes| ("peak_memory_bytes".to_owned(), bytes.into())));
             events.send(&Event::Done(summary));
             ExitCode::SUCCESS
         }
@@ -53,6 +54,13 @@ fn serve(events: &Arc<Events>) -> Result<pipe_core::Summary> {
         unsafe { libc::_exit(i32::from(Class::Terminated.exit_code())) };
     });
     pipe_train::run(&request, &WorkerProgress { events: Arc::clone(events), stop })
+}
+
+/// The most memory that this process had at once, so that the next run knows what to set aside.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// The descriptor that events go to, one JSON line each.

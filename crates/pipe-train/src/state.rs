@@ -18,6 +18,9 @@ pub(crate) struct TrainerState {
     pub window_steps: u64,
     /// Loss over all steps, for the final line.
     pub total_loss: f64,
+    /// The evaluation of this step was broken off, and comes first on resuming.
+    #[serde(default)]
+    pub evaluation_due: bool,
 }
 
 impl TrainerState {

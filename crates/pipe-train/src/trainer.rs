@@ -143,6 +143,9 @@ impl<'t> Trainer<'t> {
     fn run(&mut self) -> Result<(u64, Duration)> {
         let effective = self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps;
         let (mut training, mut rows_trained) = (Duration::ZERO, 0u64);
+        if self.state.evaluation_due {
+            self.evaluate_and_save()?;
+        }
         while self.state.global_step < self.state.max_steps && !self.out_of_patience() {
             let epoch = self.state.global_step / self.steps_per_epoch;
             let batches = sampler::epoch(&self.rows, self.train.lengths(), effective, self.config.train_sampling_strategy, self.config.seed, epoch);
@@ -236,7 +239,16 @@ impl<'t> Trainer<'t> {
     fn evaluate_and_save(&mut self) -> Result<()> {
         let mut best = false;
         if self.is_due(self.config.eval_strategy, self.config.eval_steps) {
-            let report = self.evaluate()?;
+            self.state.evaluation_due = true;
+            let report = match self.evaluate() {
+                Err(stop) if stop.class.is_stop() => {
+                    // What was trained is kept; the evaluation is made again as a whole.
+                    self.checkpoints.save(&self.model.parameters, &self.optimizer, &self.state)?;
+                    return Err(stop);
+                }
+                report => report?,
+            };
+            self.state.evaluation_due = false;
             best = self.judge(&report)?;
         }
         let save = self.is_due(self.config.effective_save_strategy(), self.config.save_steps.or(self.config.eval_steps));
@@ -336,6 +348,6 @@ impl Progress for Quiet<'_> {
     }
 
     fn check(&self) -> Result<()> {
-        Ok(())
+        self.0.check()
     }
 }

@@ -185,7 +185,7 @@ impl Run<'_> {
         {
             self.reporter.note(None, &format!("run.notify failed: {text}"));
         }
-        if !self.reporter.terminal.is_json() && ran + record.count(Status::Failed) > 0 {
+        if !self.reporter.terminal.is_json() && ran + record.stages.iter().filter(|stage| stage.error.is_some()).count() > 0 {
             print_result(&summary(record, self.cache));
         }
     }
@@ -216,13 +216,13 @@ fn summary(record: &RunRecord, cache: &Cache) -> String {
         };
         let time = if stage.status == Status::Cached { String::new() } else { duration(stage.seconds) };
         let rows = if stage.rows > 0 { stage.rows.to_string() } else { String::new() };
-        vec![stage.name.clone(), stage.status.name().to_owned(), time, rows, shortened(&stage.reason, 44), output]
+        vec![stage.name.clone(), stage.shown_status().to_owned(), time, rows, shortened(&stage.reason, 44), output]
     };
     table(&std::iter::once(header).chain(record.stages.iter().map(row)).collect::<Vec<_>>())
 }
 
 /// A path as short as it can be written in the folder that the user is in.
-fn from_here(path: &Path) -> String {
+pub(crate) fn from_here(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }

@@ -143,8 +143,10 @@ impl Walk<'_> {
         record.seconds = started.elapsed().as_secs_f64();
         let error = result.err().map(|error| in_stage(&record.name, error));
         if let Some(error) = &error {
-            // What was made is kept even where a gate or the publishing ends the run.
-            record.status = Status::Failed;
+            // A stage whose gate was not met did its work all the same.
+            if made.is_none() {
+                record.status = Status::Failed;
+            }
             record.error = Some(error.clone());
         }
         Ended { record, made, error }
@@ -264,7 +266,13 @@ impl Walk<'_> {
                 Ok(pending) => {
                     // Another process may have committed it between our look and our lock.
                     let made = if forced { None } else { self.cache.lookup(key)? };
-                    return Ok(made.map_or(Begun::Pending(pending), |artifact| Begun::MadeByOther(Box::new(artifact))));
+                    return Ok(match made {
+                        None => Begun::Pending(pending),
+                        Some(artifact) => {
+                            pending.discard();
+                            Begun::MadeByOther(Box::new(artifact))
+                        }
+                    });
                 }
                 Err(LockError::Failed(error)) => return Err(error),
                 Err(LockError::Held(holder)) => {
@@ -313,7 +321,7 @@ impl Walk<'_> {
         if let Some(target) = &stage.publish {
             let target = self.publisher.target(target);
             if self.publisher.publish(&target, &stage.name, artifact)? {
-                self.reporter.note(Some(&stage.name), &format!("published {}", target.display()));
+                self.reporter.note(Some(&stage.name), &format!("published {}", super::from_here(&target)));
             }
             record.published = Some(target);
         }

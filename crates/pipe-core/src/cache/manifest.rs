@@ -70,7 +70,8 @@ impl Manifest {
         (manifest.version == VERSION).then_some(manifest)
     }
 
-    pub(super) fn sizes_match(&self, dir: &Path) -> bool {
+    /// Whether all its files are in `dir` at their sizes.
+    pub fn sizes_match(&self, dir: &Path) -> bool {
         self.files.iter().all(|file| std::fs::metadata(dir.join(&file.path)).is_ok_and(|stat| stat.len() == file.size))
     }
 

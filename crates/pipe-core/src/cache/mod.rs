@@ -136,7 +136,13 @@ impl Cache {
     /// The artifact of `key` if it is there, whole at its recorded sizes.
     pub fn lookup(&self, key: &Key) -> Result<Option<Artifact>> {
         match self.key_record(key)? {
-            Some(record) => self.artifact(&record.artifact),
+            Some(record) => {
+                let found = self.artifact(&record.artifact)?;
+                if found.is_some() && self.leases {
+                    PendingArtifact::clear_finished(self, key);
+                }
+                Ok(found)
+            }
             None => Ok(None),
         }
     }

@@ -41,6 +41,16 @@ impl PendingArtifact {
         }
     }
 
+    /// Removes what a kill right after the commit of `key` left behind, unless somebody works there.
+    pub(super) fn clear_finished(cache: &Cache, key: &Key) {
+        let work = cache.dir.join("work").join(key.as_str());
+        if work.exists()
+            && let Ok(_lock) = Lock::exclusive(&cache.dir.join("locks").join(format!("key-{key}.lock")), "")
+        {
+            let _ = std::fs::remove_dir_all(&work);
+        }
+    }
+
     /// Removes all of it.
     pub fn discard(self) {
         let _ = std::fs::remove_dir_all(&self.work);
