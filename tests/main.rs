@@ -12,6 +12,8 @@ mod boundaries;
 mod cache;
 #[path = "pipeline/crash.rs"]
 mod crash;
+#[path = "pipeline/explain.rs"]
+mod explain;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
 #[path = "pipeline/interrupted.rs"]

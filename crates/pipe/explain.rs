@@ -1,7 +1,6 @@
 //! Why a stage is not up to date, or why it ran: the components of its key, compared with those of another time.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use pipe_core::cache::{Cache, KeyRecord, SourceNote};
 use pipe_core::config::{ByteSize, StageConfig};
@@ -20,24 +19,26 @@ use crate::terminal::print_result;
 const MAX_COUNTED: u64 = 64 << 20;
 
 /// What differs between a stage's last success and now, one line each.
-pub(crate) fn why_stale(cache: &Cache, last: Option<&Key>, found: &StepComponents, root: &Path) -> Result<Vec<String>> {
-    let Some(last) = last else { return Ok(vec!["never run".into()]) };
+pub(crate) fn why_stale(cache: &Cache, last: Option<&Key>, found: &StepComponents) -> Result<Vec<String>> {
+    let Some(last) = last else { return Ok(vec!["never run before".into()]) };
     if *last == found.key {
         return Ok(vec!["its output is gone or damaged".into()]);
     }
     let Some(old) = cache.key_record(last)? else { return Ok(vec!["the record of its last run is gone".into()]) };
-    Ok(compare(&old, &found.components, &counted(found, &old.sources, root)))
+    Ok(compare(&old, &found.components, &counted(found, &old.sources)))
 }
 
 /// All differences between a recorded key and other components.
 fn compare(old: &KeyRecord, components: &Components, sources: &[SourceNote]) -> Vec<String> {
     let mut lines = source_differences(&old.sources, sources);
-    lines.extend(differences(&old.components, components));
+    // The formats follow from the files.
+    let told = !lines.is_empty();
+    lines.extend(differences(&old.components, components).into_iter().filter(|line| !told || !line.starts_with("formats:")));
     lines
 }
 
 /// The sources of a stage that did not read them yet, with the rows of those that changed.
-fn counted(found: &StepComponents, old: &[SourceNote], root: &Path) -> Vec<SourceNote> {
+fn counted(found: &StepComponents, old: &[SourceNote]) -> Vec<SourceNote> {
     let StageConfig::Ingest(config) = &found.config else { return Vec::new() };
     let known: BTreeMap<&str, Option<u64>> = old.iter().map(|note| (note.digest.as_str(), note.records)).collect();
     let changed = |note: &SourceNote| !known.contains_key(note.digest.as_str());
@@ -50,7 +51,6 @@ fn counted(found: &StepComponents, old: &[SourceNote], root: &Path) -> Vec<Sourc
         };
         SourceNote { records, ..note.clone() }
     };
-    let _ = root;
     found.notes.iter().zip(&found.sources).map(count).collect()
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn command(args: &ExplainArgs) -> Result<u8> {
         let mut lines = Vec::new();
         let (word, reasons) = match (&states[at], &vs) {
             (_, Some(run)) => ("compared", against(&look, &states[at], run, &stage.name)?),
-            (State::Fresh { .. }, None) => ("up to date", last_making(&look.cache, &look.file.name, &stage.name)),
+            (State::Fresh { found, .. }, None) => ("up to date", last_making(&look.cache, &found.key)),
             (State::Stale { reasons, .. }, None) => ("stale", reasons.clone()),
         };
         match &vs {
@@ -97,15 +97,16 @@ fn against(look: &Look, state: &State, run: &RunRecord, stage: &str) -> Result<V
     match state.found() {
         None => Ok(vec![format!("cannot be told yet: {}", state.reasons().join(", "))]),
         Some(found) if found.key == key => Ok(Vec::new()),
-        Some(found) => Ok(compare(&old, &found.components, &counted(found, &old.sources, &look.file.root))),
+        Some(found) => Ok(compare(&old, &found.components, &counted(found, &old.sources))),
     }
 }
 
 /// When and why the output at hand was made.
-fn last_making(cache: &Cache, pipeline: &str, stage: &str) -> Vec<String> {
-    let run = runs::all(cache).into_iter().rev().filter(|run| run.pipeline == pipeline).find_map(|run| {
-        let record = run.stage(stage)?;
-        (record.status == crate::record::Status::Ran).then(|| (run.run.clone(), run.started, record.reason.clone()))
+fn last_making(cache: &Cache, key: &Key) -> Vec<String> {
+    let run = runs::all(cache).into_iter().rev().find_map(|run| {
+        let made = |stage: &&crate::record::StageRecord| stage.status == crate::record::Status::Ran && stage.key.as_ref() == Some(key);
+        let record = run.stages.iter().find(made)?;
+        Some((run.run.clone(), run.started, record.reason.clone()))
     });
     run.map(|(run, started, reason)| format!("made by run {run} of {}: {reason}", started.strftime("%F %T"))).into_iter().collect()
 }

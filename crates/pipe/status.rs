@@ -106,7 +106,7 @@ impl Look {
             Some(artifact) => State::Fresh { artifact: Box::new(artifact), found },
             None => {
                 let last = self.latest().stages.get(&step.stage.name);
-                State::Stale { reasons: why_stale(&self.cache, last, &found, &self.file.root)?, found: Some(found) }
+                State::Stale { reasons: why_stale(&self.cache, last, &found)?, found: Some(found) }
             }
         })
     }

@@ -12,7 +12,7 @@
 //! Names, paths, worker counts and settings that equal their default are left out. The components are stored
 //! beside the key, so that what changed can be said months later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -111,7 +111,11 @@ fn growth(old: &SourceNote, new: &SourceNote) -> String {
 }
 
 fn extent(note: &SourceNote) -> String {
-    note.records.map_or_else(|| format!("{} bytes", note.size), |records| format!("{records} rows"))
+    match note.records {
+        Some(1) => "1 row".into(),
+        Some(records) => format!("{records} rows"),
+        None => format!("{} bytes", note.size),
+    }
 }
 
 /// What differs between two sets of components, sources left out, one line each, such as
@@ -121,7 +125,7 @@ pub fn differences(old: &Components, new: &Components) -> Vec<String> {
     if old.version != new.version {
         lines.push(format!("pipe's own {} stage changed (version {} → {})", new.stage.name(), old.version, new.version));
     }
-    settings("with", &old.with, &new.with, &mut lines);
+    settings("with", Some(&old.with), Some(&new.with), Some(&new.stage.default_settings()), &mut lines);
     for (old, new) in old.inputs.iter().zip(&new.inputs) {
         let mut changed: Vec<&str> = Vec::new();
         for part in old.parts.keys().chain(new.parts.keys()) {
@@ -154,25 +158,34 @@ pub fn differences(old: &Components, new: &Components) -> Vec<String> {
     lines
 }
 
-fn settings(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
-    if let (Value::Object(old), Value::Object(new)) = (old, new) {
-        for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
-            let path = format!("{path}.{name}");
-            match (old.get(name), new.get(name)) {
-                (Some(old), Some(new)) => settings(&path, old, new, lines),
-                (Some(old), None) => lines.push(format!("{path}: {} → default", shown(old))),
-                (None, Some(new)) => lines.push(format!("{path}: default → {}", shown(new))),
-                (None, None) => {}
-            }
-        }
-    } else if old != new {
-        lines.push(format!("{path}: {} → {}", shown(old), shown(new)));
+/// `old` and `new` are absent where a setting has its default, which is then shown for what it is.
+fn settings(path: &str, old: Option<&Value>, new: Option<&Value>, default: Option<&Value>, lines: &mut Vec<String>) {
+    let (before, after) = (old.or(default), new.or(default));
+    if before == after {
+        return;
     }
+    let inner = |value: Option<&Value>| value.and_then(Value::as_object).cloned();
+    let names: BTreeSet<String> = [before, after].into_iter().filter_map(inner).flat_map(|map| map.into_iter().map(|(name, _)| name)).collect();
+    let is_map = |value: Option<&Value>| value.is_none_or(|value| value.is_object() || value.is_null());
+    if !names.is_empty() && is_map(before) && is_map(after) {
+        for name in names {
+            let of = |value: Option<&Value>| value.and_then(|value| value.get(&name)).cloned();
+            settings(&format!("{path}.{name}"), of(old).as_ref(), of(new).as_ref(), of(default).as_ref(), lines);
+        }
+        return;
+    }
+    let told = |own: Option<&Value>| match (own, default) {
+        (Some(value), _) => shown(value),
+        (None, Some(Value::Null) | None) => "default".to_owned(),
+        (None, Some(value)) => format!("{} (default)", shown(value)),
+    };
+    lines.push(format!("{path}: {} → {}", told(old), told(new)));
 }
 
 fn shown(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => shown_number(number.as_f64().unwrap_or(0.0)),
+        Value::Null => "none".to_owned(),
         other => other.to_string(),
     }
 }
@@ -220,9 +233,9 @@ mod tests {
         assert_eq!(
             differences(&old, &new),
             [
+                "with.bf16: false (default) → true",
                 "with.learning_rate: 5e-5 → 3e-5",
                 "with.parity.rows: 3 → 4",
-                "with.bf16: default → true",
                 "input from tokenize: train changed",
                 "model: content changed",
                 "device: cpu → cuda"

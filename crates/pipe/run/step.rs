@@ -197,7 +197,7 @@ impl Walk<'_> {
     /// Why a step runs: what differs from its last success.
     fn reason(&self, at: usize, found: &StepComponents) -> Result<String> {
         let last = self.latest.lock().expect("no panic while locked").stages.get(&self.plan.steps[at].stage.name).cloned();
-        Ok(explain::why_stale(self.cache, last.as_ref(), found, &self.plan.file.root)?.join(", "))
+        Ok(explain::why_stale(self.cache, last.as_ref(), found)?.join(", "))
     }
 
     fn make(&self, at: usize, inputs: &[(usize, Arc<Artifact>)], found: StepComponents, record: &mut StageRecord) -> Result<(Artifact, Summary)> {

@@ -173,7 +173,7 @@ fn say(walk: &Walk<'_>, record: &StageRecord) {
     let seconds = (record.status == Status::Ran || record.status == Status::Failed).then_some(record.seconds);
     walk.reporter.emit(&Event::Stage {
         stage: &record.name,
-        status: record.status.name(),
+        status: record.shown_status(),
         reason: &record.reason,
         seconds,
         summary: &record.summary,

@@ -55,6 +55,19 @@ impl StageKind {
         }
     }
 
+    /// All settings of this kind with their defaults, as they stand in keys.
+    pub fn default_settings(self) -> Value {
+        let to_value = |result: serde_json::Result<Value>| result.expect("settings are plain data");
+        match self {
+            StageKind::Ingest => to_value(serde_json::to_value(IngestConfig::default())),
+            StageKind::Tokenize => to_value(serde_json::to_value(TokenizeConfig::default())),
+            StageKind::Train => to_value(serde_json::to_value(TrainConfig::default())),
+            StageKind::Evaluate => to_value(serde_json::to_value(EvaluateConfig::default())),
+            StageKind::Export => to_value(serde_json::to_value(ExportConfig::default())),
+            StageKind::Predict => to_value(serde_json::to_value(PredictConfig::default())),
+        }
+    }
+
     /// Part of every key. Bump when the same inputs and settings give other bytes than before.
     pub fn version(self) -> u32 {
         match self {
