@@ -39,6 +39,10 @@ mod mirror;
 mod remotes;
 mod retry;
 mod s3;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod url;
 
