@@ -135,16 +135,18 @@ pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, name: &str, acces
 pub(crate) fn broken(error: &(dyn StdError + 'static), name: &str) -> Fault {
     let mut timeout = false;
     for cause in causes(error) {
-        let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| inside?.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            let hint = "install the system's root certificates (ca-certificates) or name a bundle in SSL_CERT_FILE";
-            return Error::input(format!("cannot fetch {name}: its certificate is not trusted ({why:?})")).hint(hint).into();
+        match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                let hint = "install the system's root certificates (ca-certificates) or name a bundle in SSL_CERT_FILE";
+                return Error::input(format!("cannot fetch {name}: its certificate is not trusted ({why:?})")).hint(hint).into();
+            }
+            Some(why) => return Error::input(format!("cannot fetch {name}: its server does not speak TLS as we do ({why})")).into(),
+            None => {}
         }
         if let Some(error) = cause.downcast_ref::<reqwest::Error>() {
             timeout |= error.is_timeout();
             if error.is_redirect() {
-                return Error::input(format!("cannot fetch {name}: it is redirected too often")).into();
+                return Error::input(format!("cannot fetch {name}: it is redirected in a circle, too often or nowhere")).into();
             }
             if error.is_builder() {
                 return Error::input(format!("cannot fetch {name}: it is no valid URL")).into();
@@ -156,16 +158,43 @@ pub(crate) fn broken(error: &(dyn StdError + 'static), name: &str) -> Fault {
 
 /// An error, what caused it, and so on.
 pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| {
+        // The source of an I/O error is that of the error inside it, which would be passed over.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source())
+    })
 }
 
 /// The last of the causes: what the system or the protocol says, in which no URL stands.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     let last = causes(error).last().expect("at least the error itself");
-    let text = match last.downcast_ref::<reqwest::Error>() {
+    match last.downcast_ref::<reqwest::Error>() {
         // This one would quote its URL.
         Some(_) => "the exchange with the server failed".to_owned(),
         None => last.to_string(),
-    };
-    text.replace("\n", " ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_not_tried_again() {
+        let wrapped = |error: rustls::Error| io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
+        let untrusted = wrapped(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer));
+        let Fault::Permanent(error) = broken(&untrusted, "https://host/a") else { panic!("tried again") };
+        assert!(error.hint.unwrap().contains("SSL_CERT_FILE"));
+        assert!(matches!(broken(&wrapped(rustls::Error::DecryptError), ""), Fault::Permanent(_)));
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
+        assert!(matches!(broken(&reset, ""), Fault::Transient { why, .. } if why == "reset"));
+    }
+
+    #[test]
+    fn yes_is_said_as_to_the_hubs_own_libraries() {
+        let variables = Variables::These([("A", "yes"), ("B", "0"), ("C", " ")].map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert!(variables.says_yes("A") && !variables.says_yes("B") && variables.get("C").is_none());
+    }
 }

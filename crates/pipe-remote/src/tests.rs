@@ -131,3 +131,9 @@ impl Progress for Noted {
         if self.bytes.load(Ordering::Relaxed) >= self.stop_after { Err(Error::new(Class::Interrupted, "interrupted")) } else { Ok(()) }
     }
 }
+
+/// Stages on several threads share one.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Remotes>();
+};
