@@ -6,19 +6,20 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Package → the packages of this workspace that it may depend on. One that is not here has no place yet.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
-    ("pipe", &["pipe-core", "pipe-data", "pipe-onnx", "pipe-sql"]),
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
+    ("pipe", &["pipe-core", "pipe-data", "pipe-onnx", "pipe-remote", "pipe-sql"]),
     ("pipe-core", &[]),
     ("pipe-data", &["pipe-core", "pipe-model"]),
     ("pipe-model", &["pipe-core"]),
     ("pipe-onnx", &["pipe-core", "pipe-model"]),
+    ("pipe-remote", &["pipe-core"]),
     ("pipe-sql", &["pipe-core", "pipe-model"]),
     ("pipe-train", &["pipe-core", "pipe-data", "pipe-model"]),
     ("xtask", &[]),
 ];
 
 /// Crates of others → the one package that may use them. A name that ends in `-` stands for all that begin with it.
-const HOMES: [(&str, &str); 11] = [
+const HOMES: [(&str, &str); 15] = [
     ("clap", "pipe"),
     ("indicatif", "pipe"),
     ("arrow", "pipe-data"),
@@ -30,6 +31,10 @@ const HOMES: [(&str, &str); 11] = [
     ("torch-sys", "pipe-train"),
     ("ort", "pipe-onnx"),
     ("prost", "pipe-onnx"),
+    ("object_store", "pipe-remote"),
+    ("reqwest", "pipe-remote"),
+    ("rustls", "pipe-remote"),
+    ("tokio", "pipe-remote"),
 ];
 
 /// What the tests of the root may use although it has another home: they read what a user would read.
