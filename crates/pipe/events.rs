@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -131,6 +131,11 @@ impl Reporter {
         self.emit(&Event::Note { stage, text });
     }
 
+    /// For what comes before a stage: told only if there is something to fetch.
+    pub(crate) fn fetching<'r>(&'r self, name: &str, signals: &Signals) -> Fetching<'r> {
+        Fetching { reporter: self, name: name.to_owned(), signals: signals.clone(), progress: OnceLock::new() }
+    }
+
     /// Starts telling about one stage.
     pub(crate) fn stage<'r>(&'r self, name: &str, reason: &str, signals: &Signals) -> StageProgress<'r> {
         let bar = self.terminal.bar(name, reason);
@@ -159,6 +164,28 @@ impl Progress for StageProgress<'_> {
             *last = Some(Instant::now());
             self.reporter.emit(&Event::Progress { stage: &self.name, done, total, unit, detail });
         }
+    }
+
+    fn note(&self, text: &str) {
+        self.reporter.note(Some(&self.name), text);
+    }
+
+    fn check(&self) -> Result<()> {
+        self.signals.check()
+    }
+}
+
+/// Tells how far the fetching of a stage's sources is, from its first byte on.
+pub(crate) struct Fetching<'r> {
+    reporter: &'r Reporter,
+    name: String,
+    signals: Signals,
+    progress: OnceLock<StageProgress<'r>>,
+}
+
+impl Progress for Fetching<'_> {
+    fn advance(&self, done: u64, total: u64, unit: &str, detail: &str) {
+        self.progress.get_or_init(|| self.reporter.stage(&self.name, "fetching", &self.signals)).advance(done, total, unit, detail);
     }
 
     fn note(&self, text: &str) {

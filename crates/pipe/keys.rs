@@ -1,16 +1,19 @@
 //! The key of a step: its settings, the content of its inputs, sources and assets, and what computes it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
 use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
 use pipe_core::digest::DigestCache;
 use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
-use pipe_core::source::{self, SourceFile};
+use pipe_core::source::SourceFile;
 use pipe_core::worker::ResolvedDevice;
-use pipe_core::{Error, IoContext, Result, Step};
+use pipe_core::{Error, IoContext, Progress, Result, Step};
+use pipe_remote::Remotes;
+
+use crate::sources::{self, Fetched, NamedSource, Sources};
 
 /// What is looked up once for all steps.
 pub(crate) struct KeyContext<'c> {
@@ -18,6 +21,7 @@ pub(crate) struct KeyContext<'c> {
     pub(crate) digests: &'c DigestCache,
     /// An error only once a stage needs it: a machine without native libraries still ingests.
     pub(crate) native: &'c Result<NativeLibraries>,
+    pub(crate) fetched: &'c Fetched,
 }
 
 /// A step's key components, and what was found on the way.
@@ -31,14 +35,21 @@ pub(crate) struct StepComponents {
     pub(crate) notes: Vec<SourceNote>,
 }
 
+/// What can be known of a step now.
+pub(crate) enum Resolved {
+    Known(Box<StepComponents>),
+    /// Something that it reads would have to be fetched first, for these reasons. Only where nothing may be fetched.
+    NotFetched(Vec<String>),
+}
+
 impl KeyContext<'_> {
     pub(crate) fn native(&self) -> Result<&NativeLibraries> {
         self.native.as_ref().map_err(Clone::clone)
     }
 
     /// `inputs` are the artifacts of the step's inputs, in their order.
-    pub(crate) fn components(&self, step: &Step<'_>, inputs: &[&Artifact]) -> Result<StepComponents> {
-        let config = &step.stage.config;
+    pub(crate) fn components(&self, step: &Step<'_>, inputs: &[&Artifact], progress: &dyn Progress) -> Result<Resolved> {
+        let mut config = step.stage.config.clone();
         let kind = config.kind();
         let mut input_components = Vec::new();
         for (input, artifact) in step.inputs.iter().zip(inputs) {
@@ -54,31 +65,58 @@ impl KeyContext<'_> {
             let parts = parts.iter().filter(|(part, _)| wanted(part)).map(|(part, content)| (part.clone(), content.clone())).collect();
             input_components.push(InputComponent { kind: input.kind, parts });
         }
-        let sources = match config {
-            StageConfig::Ingest(config) => source::resolve(self.root, &config.source)?,
+        let named = match &config {
+            StageConfig::Ingest(config) => match sources::resolve(self.root, &config.source, self.fetched, progress)? {
+                Sources::Here(named) => named,
+                Sources::Stale(reasons) => return Ok(Resolved::NotFetched(reasons)),
+            },
             _ => Vec::new(),
         };
-        let notes = sources.iter().map(|source| self.note(source)).collect::<Result<Vec<_>>>()?;
+        let notes = named.iter().map(|source| self.note(source)).collect::<Result<Vec<_>>>()?;
+        let sources: Vec<SourceFile> = named.into_iter().map(|source| source.file).collect();
+        let mut assets = BTreeMap::new();
+        for asset in step.stage.config.assets() {
+            let folder = match self.asset_folder(&asset, progress)? {
+                Ok(folder) => folder,
+                Err(reasons) => return Ok(Resolved::NotFetched(reasons)),
+            };
+            assets.insert(asset.setting.to_owned(), self.asset(&asset, &folder)?);
+            config.set_asset(asset.setting, folder);
+        }
         let components = Components {
             stage: kind,
             version: kind.version(),
             with: config.semantic(),
             inputs: input_components,
             sources: notes.iter().map(|note| note.digest.clone()).collect(),
-            assets: config.assets().iter().map(|asset| Ok((asset.setting.to_owned(), self.asset(asset)?))).collect::<Result<_>>()?,
+            assets,
             environment: self.environment(step, &sources)?,
         };
-        Ok(StepComponents { key: Key::of(&components), components, config: config.clone(), sources, notes })
+        Ok(Resolved::Known(Box::new(StepComponents { key: Key::of(&components), components, config, sources, notes })))
     }
 
-    fn note(&self, source: &SourceFile) -> Result<SourceNote> {
-        let (digest, size) = self.digests.file_and_size(&source.path)?;
-        let name = source.path.strip_prefix(self.root).unwrap_or(&source.path).display().to_string();
-        Ok(SourceNote { name, digest, size, records: None })
+    fn note(&self, source: &NamedSource) -> Result<SourceNote> {
+        let (digest, size) = self.digests.file_and_size(&source.file.path)?;
+        Ok(SourceNote { name: source.name.clone(), digest, size, records: None })
     }
 
-    fn asset(&self, asset: &Asset) -> Result<String> {
-        let folder = self.root.join(&asset.path);
+    /// Where an asset is on this disk. The inner error: why it would have to be fetched.
+    fn asset_folder(&self, asset: &Asset, progress: &dyn Progress) -> Result<Result<PathBuf, Vec<String>>> {
+        let url = asset.path.to_string_lossy();
+        if !Remotes::is_remote(&url) {
+            return Ok(Ok(self.root.join(&asset.path)));
+        }
+        let (what, wanted): (_, fn(&str) -> bool) = match asset.kind {
+            AssetKind::Model => ("model", |name| name == "config.json" || is_weights(name)),
+            AssetKind::Tokenizer => ("tokenizer", |name| pipe_remote::model_file(name) && !is_weights(name)),
+            AssetKind::Export => ("export", |_| true),
+            AssetKind::Provenance => ("provenance", |name| name == pipe_core::provenance::FILE_NAME),
+        };
+        let named = |reasons: Vec<String>| reasons.into_iter().map(|reason| format!("{} {reason}", asset.setting)).collect();
+        Ok(self.fetched.folder(&url, what, &wanted, progress)?.map_err(named))
+    }
+
+    fn asset(&self, asset: &Asset, folder: &Path) -> Result<String> {
         if !folder.is_dir() {
             let hint = match asset.kind {
                 AssetKind::Model | AssetKind::Tokenizer => "give a Hugging Face model folder; the example model comes with `cargo xtask setup`",
@@ -88,22 +126,19 @@ impl KeyContext<'_> {
         }
         let names: Vec<String> = match asset.kind {
             AssetKind::Tokenizer => {
-                let mut names = pipe_data::tokenize::tokenizer_files(&folder);
+                let mut names = pipe_data::tokenize::tokenizer_files(folder);
                 // It bounds `max_length`.
                 names.extend(Some("config.json".to_owned()).filter(|name| folder.join(name).is_file()));
                 names
             }
             AssetKind::Provenance => vec![pipe_core::provenance::FILE_NAME.to_owned()],
-            AssetKind::Export => list(&folder)?,
-            AssetKind::Model => list(&folder)?
-                .into_iter()
-                .filter(|name| name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
-                .collect(),
+            AssetKind::Export => list(folder)?,
+            AssetKind::Model => list(folder)?.into_iter().filter(|name| name == "config.json" || is_weights(name)).collect(),
         };
         if let Some(missing) = names.iter().find(|name| !folder.join(name).is_file()) {
             return Err(Error::input(format!("{} has no {missing}", folder.display())).hint("give a folder made by pipe's export stage"));
         }
-        self.digests.files(&folder, &names)
+        self.digests.files(folder, &names)
     }
 
     /// What computes, as far as the bytes of the output depend on it: native libraries, device, detectors, formats.
@@ -141,6 +176,10 @@ impl KeyContext<'_> {
         }
         Ok(environment)
     }
+}
+
+fn is_weights(name: &str) -> bool {
+    !name.contains('/') && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
 }
 
 /// Plain files directly in `folder`, sorted.

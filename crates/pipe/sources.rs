@@ -1,11 +1,107 @@
-//! Source files of an ingest stage: is all there that should be, and has it arrived?
+//! Source files of an ingest stage: patterns and URLs to files on this disk; is all there that should be, and has it arrived?
 
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use pipe_core::cache::SourceNote;
-use pipe_core::config::{HumanDuration, SourceConfig};
-use pipe_core::source::SourceFile;
-use pipe_core::{Error, IoContext, Result};
+use pipe_core::config::{HumanDuration, RunConfig, SourceConfig};
+use pipe_core::source::{self, SourceFile};
+use pipe_core::{Error, IoContext, Progress, Result};
+use pipe_remote::{Access, Found, FoundFolder, RemoteFile, RemoteOptions, Remotes};
+
+/// A source file and what people call it: its path from the pipeline's root, or its URL.
+pub(crate) struct NamedSource {
+    pub(crate) name: String,
+    pub(crate) file: SourceFile,
+}
+
+/// What the sources of a stage are.
+pub(crate) enum Sources {
+    Here(Vec<NamedSource>),
+    /// Some would have to be fetched first, each with the reason.
+    Stale(Vec<String>),
+}
+
+/// What URLs name, each asked for once in a run: what a stage read is what its key was made of.
+pub(crate) struct Fetched {
+    remotes: Remotes,
+    access: Access,
+    files: Mutex<BTreeMap<String, Vec<RemoteFile>>>,
+    folders: Mutex<BTreeMap<(String, &'static str), PathBuf>>,
+}
+
+impl Fetched {
+    /// For a run, which brings what is missing.
+    pub(crate) fn new(cache: &Path, config: &RunConfig, access: Access) -> Fetched {
+        // A command that only looks does not wait long for a server.
+        let retries = if access == Access::Fetch { config.retries } else { config.retries.min(1) };
+        let options = RemoteOptions { mirror: cache.join("remote"), retries, backoff: config.backoff.0, offline: config.offline };
+        Fetched { remotes: Remotes::new(options), access, files: Mutex::default(), folders: Mutex::default() }
+    }
+
+    fn files(&self, url: &str, progress: &dyn Progress) -> Result<Result<Vec<RemoteFile>, Vec<String>>> {
+        if let Some(found) = self.files.lock().expect("no panic while locked").get(url) {
+            return Ok(Ok(found.clone()));
+        }
+        Ok(match self.remotes.files(url, self.access, progress)? {
+            Found::Here(found) => {
+                self.files.lock().expect("no panic while locked").insert(url.to_owned(), found.clone());
+                Ok(found)
+            }
+            Found::Stale(reasons) => Err(reasons),
+        })
+    }
+
+    /// The local folder with the files of a model or another folder that `wanted` says. The inner error: why it would have
+    /// to be fetched.
+    pub(crate) fn folder(
+        &self,
+        url: &str,
+        what: &'static str,
+        wanted: &dyn Fn(&str) -> bool,
+        progress: &dyn Progress,
+    ) -> Result<Result<PathBuf, Vec<String>>> {
+        let name = (url.to_owned(), what);
+        if let Some(found) = self.folders.lock().expect("no panic while locked").get(&name) {
+            return Ok(Ok(found.clone()));
+        }
+        Ok(match self.remotes.folder(url, wanted, self.access, progress)? {
+            FoundFolder::Here(found) => {
+                self.folders.lock().expect("no panic while locked").insert(name, found.path.clone());
+                Ok(found.path)
+            }
+            FoundFolder::Stale(reasons) => Err(reasons),
+        })
+    }
+}
+
+/// All files that `config` names, in the order of its patterns and sorted within each; none twice.
+pub(crate) fn resolve(root: &Path, config: &SourceConfig, fetched: &Fetched, progress: &dyn Progress) -> Result<Sources> {
+    let (mut files, mut stale) = (Vec::new(), Vec::new());
+    let mut met = HashSet::new();
+    for pattern in &config.paths {
+        let found: Vec<(String, PathBuf)> = if Remotes::is_remote(pattern) {
+            match fetched.files(pattern, progress)? {
+                Ok(found) => found.into_iter().map(|file| (file.name, file.path)).collect(),
+                Err(reasons) => {
+                    stale.extend(reasons.into_iter().map(|reason| format!("source {reason}")));
+                    continue;
+                }
+            }
+        } else {
+            let name = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
+            source::expand(root, pattern)?.into_iter().map(|path| (name(&path), path)).collect()
+        };
+        for (name, path) in found {
+            if met.insert(path.clone()) {
+                files.push(NamedSource { name, file: source::with_format(path, config)? });
+            }
+        }
+    }
+    Ok(if stale.is_empty() { Sources::Here(files) } else { Sources::Stale(stale) })
+}
 
 /// Refuses input that is still arriving: too few files, or files written to a moment ago.
 pub(crate) fn check_arrival(config: &SourceConfig, sources: &[SourceFile], notes: &[SourceNote]) -> Result<()> {
@@ -16,7 +112,9 @@ pub(crate) fn check_arrival(config: &SourceConfig, sources: &[SourceFile], notes
     }
     let Some(HumanDuration(settle)) = config.settle else { return Ok(()) };
     let now = SystemTime::now();
-    for (source, note) in sources.iter().zip(notes) {
+    // What was fetched is as old as its fetching, which says nothing.
+    let local = |note: &SourceNote| !Remotes::is_remote(&note.name) || note.name.starts_with("file:");
+    for (source, note) in sources.iter().zip(notes).filter(|(_, note)| local(note)) {
         let written = std::fs::metadata(&source.path).and_then(|stat| stat.modified()).doing("read", &source.path)?;
         // A time in the future is a clock that differs, and says nothing of rest.
         let rested = now.duration_since(written).unwrap_or_default();

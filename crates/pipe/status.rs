@@ -6,13 +6,15 @@ use pipe_core::cache::{Artifact, Cache, Latest};
 use pipe_core::digest::DigestCache;
 use pipe_core::file::PipelineFile;
 use pipe_core::native::NativeLibraries;
-use pipe_core::{Error, Plan, Result};
+use pipe_core::{Error, Plan, Result, Silent};
+use pipe_remote::Access;
 use serde_json::json;
 
 use crate::cli::{FileArgs, PathArgs, StatusArgs};
 use crate::explain::why_stale;
-use crate::keys::{KeyContext, StepComponents};
+use crate::keys::{KeyContext, Resolved, StepComponents};
 use crate::run::cache_dir;
+use crate::sources::Fetched;
 use crate::terminal::print_result;
 
 /// A stage's state without running anything.
@@ -50,6 +52,7 @@ pub(crate) struct Look {
     pub(crate) cache: Cache,
     pub(crate) digests: DigestCache,
     pub(crate) native: Result<NativeLibraries>,
+    fetched: Fetched,
     latest: OnceLock<Latest>,
 }
 
@@ -58,7 +61,8 @@ impl Look {
         let file = PipelineFile::load(&args.file, &args.overrides())?;
         let dir = cache_dir(args, &file);
         let digests = DigestCache::open(dir.join("digests.json"));
-        Ok(Look { cache: Cache::at(&dir), digests, native: NativeLibraries::locate(), file, latest: OnceLock::new() })
+        let fetched = Fetched::new(&dir, &file.run, Access::Look);
+        Ok(Look { cache: Cache::at(&dir), digests, native: NativeLibraries::locate(), fetched, file, latest: OnceLock::new() })
     }
 
     pub(crate) fn plan(&self) -> Result<Plan<'_>> {
@@ -66,7 +70,7 @@ impl Look {
     }
 
     pub(crate) fn keys(&self) -> KeyContext<'_> {
-        KeyContext { root: &self.file.root, digests: &self.digests, native: &self.native }
+        KeyContext { root: &self.file.root, digests: &self.digests, native: &self.native, fetched: &self.fetched }
     }
 
     fn latest(&self) -> &Latest {
@@ -98,8 +102,9 @@ impl Look {
             }
             inputs.push(found[if found.len() > 1 { plan.best(&input.steps, &found)? } else { 0 }]);
         }
-        let found = match self.keys().components(step, &inputs) {
-            Ok(found) => Box::new(found),
+        let found = match self.keys().components(step, &inputs, &Silent) {
+            Ok(Resolved::Known(found)) => found,
+            Ok(Resolved::NotFetched(reasons)) => return Ok(State::Stale { reasons, found: None }),
             Err(error) => return Ok(State::Stale { reasons: vec![error.message], found: None }),
         };
         Ok(match self.cache.lookup(&found.key)? {

@@ -126,7 +126,7 @@ impl Bars {
             Event::Stage { stage, status, .. } => {
                 let stages = self.stages.lock().expect("no panic while locked");
                 let begun = stages.iter().any(|line| line.bar.is_some());
-                let Some(text) = plain(event) else { return };
+                let text = plain(event).unwrap_or_else(|| format!("{} {stage:<10} {:>7}  up to date", dim("·"), ""));
                 match stages.iter().find(|line| line.name == *stage).and_then(|line| line.bar.as_ref()) {
                     Some(bar) => {
                         bar.set_style(style("{msg}"));

@@ -1,6 +1,5 @@
 //! Source files of an ingest stage: patterns to a sorted list of files, before anything is read.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::{SourceConfig, SourceFormat};
@@ -14,27 +13,17 @@ pub struct SourceFile {
     pub format: SourceFormat,
 }
 
-/// All files that `paths` name, in the order of the patterns and sorted within each; none twice.
-pub fn resolve(root: &Path, config: &SourceConfig) -> Result<Vec<SourceFile>> {
-    let mut files: Vec<SourceFile> = Vec::new();
-    let mut met = HashSet::new();
-    for pattern in &config.paths {
-        let found = expand(root, pattern)?;
-        for path in found {
-            if !met.insert(path.clone()) {
-                continue;
-            }
-            let format = config.format.or_else(|| SourceFormat::of_path(&path)).ok_or_else(|| {
-                Error::input(format!("cannot tell the format of {} from its name", path.display()))
-                    .hint("add `format: csv` (or tsv, jsonl, parquet) to the source")
-            })?;
-            files.push(SourceFile { path, format });
-        }
-    }
-    Ok(files)
+/// `path` with its format: as `config` has it, else by its name.
+pub fn with_format(path: PathBuf, config: &SourceConfig) -> Result<SourceFile> {
+    let format = config.format.or_else(|| SourceFormat::of_path(&path)).ok_or_else(|| {
+        Error::input(format!("cannot tell the format of {} from its name", path.display()))
+            .hint("add `format: csv` (or tsv, jsonl, parquet) to the source")
+    })?;
+    Ok(SourceFile { path, format })
 }
 
-fn expand(root: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+/// The files that a path or glob pattern names, sorted; at least one.
+pub fn expand(root: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let full = root.join(pattern);
     if !pattern.contains(['*', '?', '[']) {
         return if full.is_file() { Ok(vec![full]) } else { Err(missing(&full, pattern)) };
@@ -75,12 +64,12 @@ mod tests {
         for name in ["b.csv", "a.csv", "c.jsonl"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        let config = |paths: &[&str]| SourceConfig { paths: paths.iter().map(|&p| p.to_owned()).collect(), ..SourceConfig::default() };
-        let files = resolve(folder.path(), &config(&["*.csv", "a.csv", "c.jsonl"])).unwrap();
-        let names: Vec<_> = files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["a.csv", "b.csv", "c.jsonl"]);
-        assert_eq!(files[2].format, SourceFormat::Jsonl);
-        let error = resolve(folder.path(), &config(&["aa.csv"])).unwrap_err();
+        let names: Vec<_> = expand(folder.path(), "*.csv").unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["a.csv", "b.csv"]);
+        let file = with_format(folder.path().join("c.jsonl"), &SourceConfig::default()).unwrap();
+        assert_eq!(file.format, SourceFormat::Jsonl);
+        assert!(with_format(folder.path().join("c.doc"), &SourceConfig::default()).is_err());
+        let error = expand(folder.path(), "aa.csv").unwrap_err();
         assert_eq!((error.class.exit_code(), error.hint.as_deref()), (12, Some("did you mean `a.csv`?")));
     }
 }

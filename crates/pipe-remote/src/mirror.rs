@@ -12,12 +12,12 @@
 //! so processes that share a mirror see whole files only, and a URL whose content changes gets another path: whoever
 //! reads the old one goes on reading it.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pipe_core::cache::{sync_dir, write_atomically};
 use pipe_core::digest::{DIGEST_CHARS, of_bytes};
@@ -105,7 +105,10 @@ impl Mirror {
     /// What was last fetched from `url`, if its file is here at its recorded size.
     pub(crate) fn record(&self, url: &str) -> Option<Record> {
         let record: Record = self.read("records", url)?;
-        (record.version == VERSION && has_size(&self.path(&record), record.size)).then_some(record)
+        let whole = record.version == VERSION && has_size(&self.path(&record), record.size);
+        // What is used stays young, so that what is not can be swept away by age.
+        let now = || File::options().append(true).open(self.path(&record)).and_then(|file| file.set_modified(SystemTime::now()));
+        (whole && now().is_ok()).then_some(record)
     }
 
     /// The file of a record.

@@ -18,6 +18,7 @@ use pipe_core::digest::DigestCache;
 use pipe_core::file::PipelineFile;
 use pipe_core::native::NativeLibraries;
 use pipe_core::{Class, Error, Plan, Result, failpoint};
+use pipe_remote::Access;
 
 use crate::cli::{FileArgs, RunArgs};
 use crate::events::{Event, Reporter};
@@ -26,6 +27,7 @@ use crate::notify::notify;
 use crate::publish::Publisher;
 use crate::record::{RunRecord, Status, host};
 use crate::signals::Signals;
+use crate::sources::Fetched;
 use crate::terminal::{duration, print_result, shortened, table};
 
 use budget::Budget;
@@ -106,10 +108,13 @@ impl Run<'_> {
             self.write(record);
         }
         let digests = DigestCache::open(self.cache.dir().join("digests.json"));
+        let access = if self.args.dry_run { Access::Look } else { Access::Fetch };
+        let fetched = Fetched::new(self.cache.dir(), &file.run, access);
+        let _files = self.cache.use_files()?;
         let walk = Walk {
             plan: self.plan,
             cache: self.cache,
-            keys: KeyContext { root: &file.root, digests: &digests, native: self.native },
+            keys: KeyContext { root: &file.root, digests: &digests, native: self.native, fetched: &fetched },
             signals: self.signals,
             reporter: self.reporter,
             options: WalkOptions { dry_run: self.args.dry_run, keep_going: file.run.keep_going, forced },

@@ -15,7 +15,7 @@ use super::walk::in_stage;
 use super::{gate, preflight};
 use crate::events::{Reporter, StageProgress};
 use crate::explain;
-use crate::keys::{KeyContext, StepComponents};
+use crate::keys::{KeyContext, Resolved, StepComponents};
 use crate::publish::Publisher;
 use crate::record::{InputNote, StageRecord, Status};
 use crate::signals::Signals;
@@ -115,16 +115,20 @@ impl Walk<'_> {
         Ok(inputs)
     }
 
-    fn components(&self, at: usize, inputs: &[(usize, Arc<Artifact>)]) -> Result<StepComponents> {
+    fn components(&self, at: usize, inputs: &[(usize, Arc<Artifact>)]) -> Result<Resolved> {
         let inputs: Vec<&Artifact> = inputs.iter().map(|(_, artifact)| artifact.as_ref()).collect();
-        self.keys.components(&self.plan.steps[at], &inputs)
+        let fetching = self.reporter.fetching(&self.plan.steps[at].stage.name, self.signals);
+        self.keys.components(&self.plan.steps[at], &inputs, &fetching)
     }
 
     /// For `--only`: takes a step that must be up to date as it is.
     pub(super) fn require_fresh(&self, at: usize) -> Result<()> {
         let name = &self.plan.steps[at].stage.name;
-        let found = self.components(at, &self.inputs(at, &|_| true)?).map_err(|error| in_stage(name, error))?;
-        match self.cache.lookup(&found.key)? {
+        let found = match self.components(at, &self.inputs(at, &|_| true)?).map_err(|error| in_stage(name, error))? {
+            Resolved::Known(found) => self.cache.lookup(&found.key)?,
+            Resolved::NotFetched(_) => None,
+        };
+        match found {
             Some(artifact) => {
                 self.keep(at, artifact);
                 Ok(())
@@ -160,7 +164,14 @@ impl Walk<'_> {
             artifact: artifact.manifest.content.clone(),
         };
         record.inputs = inputs.iter().map(note).collect();
-        let found = self.components(at, &inputs)?;
+        let found = match self.components(at, &inputs)? {
+            Resolved::Known(found) => *found,
+            // A dry run fetches nothing.
+            Resolved::NotFetched(reasons) => {
+                (record.status, record.reason) = (Status::WouldRun, reasons.join(", "));
+                return Ok(());
+            }
+        };
         record.key = Some(found.key.clone());
         let forced = self.options.forced.contains(&at);
         let cached = if forced { None } else { self.cache.lookup(&found.key)? };
@@ -232,7 +243,7 @@ impl Walk<'_> {
             progress: &progress,
         };
         let summary = stages::run(&context)?;
-        if self.components(at, inputs)?.components != found.components {
+        if !matches!(self.components(at, inputs)?, Resolved::Known(now) if now.components == found.components) {
             return Err(
                 Error::input("an input changed while the stage was reading it").hint("run again once it is complete; nothing of this stage was kept")
             );

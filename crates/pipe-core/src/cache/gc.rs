@@ -146,8 +146,8 @@ impl Cache {
             let path = self.dir.join("trash").join(&name);
             waste.push(Waste { size: size_below(&path), path, what: "damaged".into(), lock: None });
         }
-        self.add_files(&mut waste, "shards", "shard", |time| old(time, policy.older_than))?;
-        self.add_files(&mut waste, "remote", "fetched file", |time| old(time, policy.older_than))?;
+        self.add_files(&mut waste, "shards", "shard", Some(self.files_path()), |time| old(time, policy.older_than))?;
+        self.add_files(&mut waste, "remote", "fetched file", Some(self.files_path()), |time| old(time, policy.older_than))?;
         for run in old_runs {
             let path = self.run_dir(run);
             if old(newest_below(&path), policy.records_older_than) {
@@ -155,7 +155,7 @@ impl Cache {
             }
         }
         let wanted = self.state_keys();
-        self.add_files(&mut waste, "keys", "record of a key", |time| old(time, policy.records_older_than))?;
+        self.add_files(&mut waste, "keys", "record of a key", None, |time| old(time, policy.records_older_than))?;
         waste.retain(|item| {
             item.path.file_stem().and_then(|name| name.to_str()).is_none_or(|name| item.what != "record of a key" || !wanted.contains(name))
         });
@@ -168,11 +168,18 @@ impl Cache {
         latest.flat_map(|latest| latest.stages.into_values().chain(latest.good.into_values())).map(|key| key.to_string()).collect()
     }
 
-    fn add_files(&self, waste: &mut Vec<Waste>, folder: &str, what: &str, is_old: impl Fn(Option<SystemTime>) -> bool) -> Result<()> {
+    fn add_files(
+        &self,
+        waste: &mut Vec<Waste>,
+        folder: &str,
+        what: &str,
+        lock: Option<PathBuf>,
+        is_old: impl Fn(Option<SystemTime>) -> bool,
+    ) -> Result<()> {
         for path in walk(&self.dir.join(folder)) {
             let Ok(stat) = std::fs::metadata(&path) else { continue };
             if is_old(stat.modified().ok()) {
-                waste.push(Waste { size: stat.len(), path, what: what.to_owned(), lock: None });
+                waste.push(Waste { size: stat.len(), path, what: what.to_owned(), lock: lock.clone() });
             }
         }
         Ok(())
@@ -206,7 +213,7 @@ impl Cache {
             // Folders that are left empty go too; one that is not empty stays.
             let _ = path.parent().map(std::fs::remove_dir);
         }
-        if let Some((_held, lock)) = lock {
+        if let Some((_held, lock)) = lock.filter(|(_, path)| **path != self.files_path()) {
             // While it is held: whoever waits for it sees that its file is gone, and makes another.
             let _ = std::fs::remove_file(lock);
         }

@@ -10,6 +10,8 @@
 //! locks/pipeline-….lock              one run of a pipeline
 //! locks/key-….lock                   whoever makes the output of a key
 //! locks/artifact-….lock              shared by all who read an artifact; its time is that of the last use
+//! locks/files.lock                   shared by all runs, which may read shards and fetched files
+//! remote/…                           what URLs named, as it was fetched
 //! pins/<content id>                  artifacts to keep, with the reason
 //! digests.json                       digests of source files, by what the file system says of them
 //! trash/…                            damaged artifacts
@@ -161,6 +163,15 @@ impl Cache {
 
     pub fn artifact_path(&self, content: &str) -> PathBuf {
         self.dir.join("artifacts").join(content)
+    }
+
+    fn files_path(&self) -> PathBuf {
+        self.dir.join("locks").join("files.lock")
+    }
+
+    /// While it is held, neither shards nor fetched files are swept away.
+    pub fn use_files(&self) -> Result<Lock> {
+        Lock::shared(&self.files_path())
     }
 
     fn lease_path(&self, content: &str) -> PathBuf {
