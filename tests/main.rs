@@ -24,6 +24,8 @@ mod keeping;
 mod predict;
 #[path = "pipeline/project.rs"]
 mod project;
+#[path = "pipeline/remote.rs"]
+mod remote;
 #[path = "pipeline/rows.rs"]
 mod rows;
 #[path = "pipeline/sample.rs"]
