@@ -9,6 +9,7 @@
 //! Ours and the peers run in turn (A B A B …), so that a machine which others use slows both down alike, and medians are
 //! compared. The peers read the rows that our ingest made of the data, so both sides have the very same ones.
 
+mod engine;
 mod ours;
 pub(crate) mod peers;
 mod report;
@@ -31,10 +32,13 @@ Times ingest, tokenize, train and predict of pipelines/classify.yaml, and a run 
 minutes a round on two cores, and about as long again with --peers.
 
 usage: cargo xtask bench [--peers VENV] [--quick]
+       cargo xtask bench --engine [--dvc PROGRAM]
 
   --peers VENV    also time benches/peers/*.py in this virtual environment, in turn with ours, and print the ratios;
                   `cargo xtask setup --peers VENV` makes it
   --quick         one round instead of three
+  --engine        time runs in which nothing is to be done instead
+  --dvc PROGRAM   against `dvc repro` on the same shape, in turn with ours; `pip install dvc==3.67.1` gives the program
 ";
 
 /// Runs of the whole program with everything cached: short enough to do many, and to need many.
@@ -46,6 +50,7 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
     }
     let venv = args.path("--peers")?;
     let rounds = if args.flag("--quick") { 1 } else { 3 };
+    let (engine, dvc) = (args.flag("--engine"), args.path("--dvc")?);
     args.finish()?;
     // Before the build, which takes minutes.
     let peers = venv.map(|venv| Peers::find(workspace, &venv)).transpose()?;
@@ -55,6 +60,10 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
         Err(failed) => return Ok(failed),
     };
     let scratch = Scratch::create(workspace.target_dir()?.join("bench"))?;
+    if engine {
+        engine::measure(workspace, &built, &scratch, dvc.as_deref())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let ours = Ours::new(workspace, &built, &scratch);
     let mut report = Report::new(rounds);
     for round in 1..=rounds {
