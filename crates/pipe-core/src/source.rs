@@ -1,5 +1,6 @@
 //! Source files of an ingest stage: patterns to a sorted list of files, before anything is read.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::{SourceConfig, SourceFormat};
@@ -16,10 +17,11 @@ pub struct SourceFile {
 /// All files that `paths` name, in the order of the patterns and sorted within each; none twice.
 pub fn resolve(root: &Path, config: &SourceConfig) -> Result<Vec<SourceFile>> {
     let mut files: Vec<SourceFile> = Vec::new();
+    let mut seen: HashSet<PathBuf> = HashSet::new();
     for pattern in &config.paths {
         let found = expand(root, pattern)?;
         for path in found {
-            if files.iter().any(|file| file.path == path) {
+            if !seen.insert(path.clone()) {
                 continue;
             }
             let format = config.format.or_else(|| SourceFormat::of_path(&path)).ok_or_else(|| {
