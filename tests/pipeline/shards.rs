@@ -69,7 +69,7 @@ fn run_on(project: &Project, threads: &str) -> BTreeMap<String, String> {
 
 fn shards(project: &Project, extension: &str) -> Vec<PathBuf> {
     let mut files = files_below(&project.cache().join("shards"));
-    files.retain(|file| file.extension().is_some_and(|found| found == extension) && !file.starts_with(project.cache().join("shards/tmp")));
+    files.retain(|file| file.extension().is_some_and(|found| found == extension) && !file.file_name().unwrap().to_string_lossy().starts_with('.'));
     files
 }
 

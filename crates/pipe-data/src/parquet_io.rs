@@ -34,7 +34,8 @@ impl TableWriter {
             std::fs::create_dir_all(folder).doing("make the folder", folder)?;
         }
         let file = File::create(path).doing("write", path)?;
-        let writer = ArrowWriter::try_new(file, schema, Some(properties(plain))).map_err(|e| parquet_error("write", path, e))?;
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a valid level"));
+        let writer = ArrowWriter::try_new(file, schema, Some(properties(plain, zstd))).map_err(|e| parquet_error("write", path, e))?;
         Ok(TableWriter { writer, path: path.to_owned(), rows: 0 })
     }
 
@@ -69,11 +70,11 @@ impl TableWriter {
     }
 }
 
-fn properties(plain: &[&str]) -> WriterProperties {
+fn properties(plain: &[&str], compression: Compression) -> WriterProperties {
     // Page statistics hold values, and no reader here needs them.
     let mut properties = WriterProperties::builder()
         .set_created_by("pipe".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a valid level")))
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_write_batch_size(BATCH_ROWS);
@@ -83,10 +84,11 @@ fn properties(plain: &[&str]) -> WriterProperties {
     properties.build()
 }
 
-/// A file's bytes, for what is small enough to be made in memory.
+/// A file's bytes, for what is small enough to be made in memory and is only kept for a next time: compressed lightly.
+/// Setting up zstd alone takes longer than a small shard.
 pub fn to_bytes(batches: &[RecordBatch], schema: &SchemaRef, plain: &[&str]) -> Result<Vec<u8>> {
     let failed = |e: parquet::errors::ParquetError| Error::internal(format!("rows cannot be written as Parquet: {e}"));
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(plain))).map_err(failed)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(plain, Compression::SNAPPY))).map_err(failed)?;
     for batch in batches {
         writer.write(batch).map_err(failed)?;
     }

@@ -68,7 +68,7 @@ impl Cache {
     /// Opens the cache at `dir`, making its folders where they are missing.
     pub fn open(dir: &Path) -> Result<Cache> {
         let made = !dir.exists();
-        for name in ["artifacts", "keys", "work", "runs", "latest", "locks", "trash", "shards/tmp"] {
+        for name in ["artifacts", "keys", "work", "runs", "latest", "locks", "trash", "shards"] {
             let folder = dir.join(name);
             if made || !folder.is_dir() {
                 std::fs::create_dir_all(&folder).doing("make the cache folder", &folder)?;

@@ -4,7 +4,7 @@
 //! ```text
 //! shards/<aa>/<key>.parquet     what was made
 //! shards/<aa>/<key>.json        {version, size, blake3, notes}: written last; its modification time says when it was last of use
-//! shards/tmp/…                  unfinished; left behind by a kill, and of no use then
+//! shards/<aa>/.<ulid>           unfinished; left behind by a kill, and of no use then
 //! ```
 //!
 //! A key covers everything that decides a shard's bytes, so a shard is never out of date, only unused. Nothing here is
@@ -128,16 +128,19 @@ impl ShardStore {
 
     /// Writes shard and record aside and moves them into place, the record last.
     fn publish(&self, key: &ShardKey, notes: Value, write: impl FnOnce(&Path, &mut blake3::Hasher) -> std::io::Result<()>) -> Result<()> {
-        // A name that no other process has.
-        let aside = self.dir.join("tmp").join(ulid::Ulid::generate().to_string());
-        let record_aside = aside.with_extension("json");
         let path = self.path(key, "parquet");
+        let folder = path.parent().expect("a shard lies in a folder");
+        // A name that no other process has, in the same folder: a rename across folders locks the whole file system.
+        let aside = folder.join(format!(".{}", ulid::Ulid::generate()));
+        let record_aside = aside.with_extension("json");
         let published = (|| {
+            if !folder.is_dir() {
+                std::fs::create_dir_all(folder)?;
+            }
             let mut hasher = blake3::Hasher::new();
             write(&aside, &mut hasher)?;
             let record = ShardRecord { version: VERSION, size: hasher.count(), blake3: checksum(hasher, &notes), notes };
             std::fs::write(&record_aside, serde_json::to_vec(&record).expect("plain data"))?;
-            std::fs::create_dir_all(path.parent().expect("a shard lies in a folder"))?;
             std::fs::rename(&aside, &path)?;
             std::fs::rename(&record_aside, self.path(key, "json"))
         })();
@@ -273,7 +276,7 @@ mod tests {
         // Notes of another shape are another format.
         assert!(one.load::<String>(&key("a")).is_none());
         // Nothing unfinished is left over.
-        assert_eq!(std::fs::read_dir(folder.path().join("shards/tmp")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(one.store.path(&key("a"), "json").parent().unwrap()).unwrap().count(), 2);
         one.forget();
         assert!(one.load::<u64>(&key("a")).is_none());
         one.put(&key("a"), b"rows", &7u64).unwrap();

@@ -59,10 +59,8 @@ pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &P
     let mut raw = planner.next_batch()?;
     let mut clean: Vec<CleanShard> = Vec::new();
     while !raw.is_empty() || !clean.is_empty() {
-        let (merged, (cleaned, read)) = rayon::join(
-            || merge_batch(&mut merge, &clean, bytes, progress),
-            || rayon::join(|| cleaner.clean(&raw, progress), || planner.next_batch()),
-        );
+        let (merged, (cleaned, read)) =
+            rayon::join(|| merge_batch(&mut merge, clean, bytes, progress), || rayon::join(|| cleaner.clean(raw, progress), || planner.next_batch()));
         // In the order of the rows, so that the same input always ends with the same error.
         merged?;
         (clean, raw) = (cleaned?, read?);
@@ -81,10 +79,10 @@ pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &P
     Ok(Summary { splits, rows: report.rows.read, line: report.line(), table: String::new(), figures })
 }
 
-fn merge_batch(merge: &mut Merge<'_>, shards: &[CleanShard], bytes: u64, progress: &dyn Progress) -> Result<()> {
+fn merge_batch(merge: &mut Merge<'_>, shards: Vec<CleanShard>, bytes: u64, progress: &dyn Progress) -> Result<()> {
     for shard in shards {
         progress.check()?;
-        merge.add(shard)?;
+        merge.add(&shard)?;
         progress.advance(shard.end, bytes, "bytes", &format!("{} rows", merge.report.rows.read));
     }
     Ok(())

@@ -104,12 +104,12 @@ impl<'c> Cleaner<'c> {
     }
 
     /// The shards' rows, in order. Each is in the store as soon as it is made.
-    pub(super) fn clean(&self, batch: &[RawShard], progress: &dyn Progress) -> Result<Vec<CleanShard>> {
+    pub(super) fn clean(&self, batch: Vec<RawShard>, progress: &dyn Progress) -> Result<Vec<CleanShard>> {
         let clean: Vec<Result<CleanShard>> = batch
-            .par_iter()
+            .into_par_iter()
             .map(|raw| {
                 progress.check()?;
-                self.clean_one(raw)
+                self.clean_one(&raw)
             })
             .collect();
         clean.into_iter().collect()

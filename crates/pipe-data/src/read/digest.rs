@@ -13,7 +13,7 @@ impl RawChunk {
     /// equal digest, read with equal settings, give equal rows and rejects, whatever their file.
     pub fn update(&self, hasher: &mut blake3::Hasher, start: Place, columns: &ColumnsConfig, path: &Path) -> Result<()> {
         // Hashed at once: many small updates would take longer than all the copying.
-        let mut bytes = Vec::with_capacity(self.bytes() as usize * 2);
+        let mut bytes = Vec::with_capacity(self.bytes() as usize + 32 * self.records());
         let number = |bytes: &mut Vec<u8>, number: u64| bytes.extend_from_slice(&number.to_le_bytes());
         let place = |bytes: &mut Vec<u8>, place: &Place| {
             number(bytes, place.offset - start.offset);
