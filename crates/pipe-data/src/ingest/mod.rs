@@ -1,8 +1,8 @@
 //! `ingest`: source files to scrubbed Parquet, one folder per split.
 //!
-//! Files are cut into shards of records ([`plan`]), which are parsed and scrubbed on all cores, or found in the store of
-//! an earlier run ([`shard`]). What must see every row (duplicates, splits, labels) happens in file order afterwards
-//! ([`merge`]), so the output does not depend on the number of workers, nor on what was reused.
+//! Files are cut into shards of records (`plan`), which are parsed and scrubbed on all cores, or found in the store of
+//! an earlier run (`shard`). What must see every row (duplicates, splits, labels) happens in file order afterwards
+//! (`merge`), so the output does not depend on the number of workers, nor on what was reused.
 //!
 //! ```text
 //! train/part-00000.parquet, validation/…, test/…   id, text, [text_pair], [label]
@@ -121,3 +121,6 @@ fn scrub_policy(config: &IngestConfig, root: &Path) -> Result<ScrubPolicy> {
         None => ScrubPolicy::resolve(&config.scrub.policy, config.scrub.entities.as_deref()),
     }
 }
+
+#[cfg(test)]
+mod tests;
