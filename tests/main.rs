@@ -30,6 +30,8 @@ mod remote;
 mod rows;
 #[path = "pipeline/sample.rs"]
 mod sample;
+#[path = "pipeline/shards.rs"]
+mod shards;
 #[path = "pipeline/table.rs"]
 mod table;
 #[path = "pipeline/tokens.rs"]

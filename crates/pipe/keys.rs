@@ -95,6 +95,11 @@ impl KeyContext<'_> {
         Ok(Resolved::Known(Box::new(StepComponents { key: Key::of(&components), components, config, sources, notes })))
     }
 
+    /// Whether all that a step reads still is what `components` says.
+    pub(crate) fn unchanged(&self, step: &Step<'_>, inputs: &[&Artifact], components: &Components, progress: &dyn Progress) -> Result<bool> {
+        Ok(matches!(self.components(step, inputs, progress)?, Resolved::Known(now) if now.components == *components))
+    }
+
     fn note(&self, source: &NamedSource) -> Result<SourceNote> {
         let (digest, size) = self.digests.file_and_size(&source.file.path)?;
         Ok(SourceNote { name: source.name.clone(), digest, size, records: None })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pipe_core::cache::{Artifact, PendingArtifact};
+use pipe_core::cache::{Artifact, PendingArtifact, Shards};
 use pipe_core::config::{EvaluateConfig, ExportConfig, PredictConfig, StageConfig, StageKind, TrainConfig};
 use pipe_core::key::Components;
 use pipe_core::provenance::Provenance;
@@ -12,7 +12,7 @@ use pipe_core::worker::{Command, Request, ResolvedDevice};
 use pipe_core::{Error, IoContext, Progress, Result, Step, Summary};
 use pipe_data::TokenSource;
 use pipe_data::ingest::{self, IngestSource};
-use pipe_data::predict::{TextPipeline, artifact_rows, predict};
+use pipe_data::predict::{self, Scorer, TextPipeline};
 use pipe_data::tokenize;
 use pipe_onnx::{OrtPredictor, export};
 use serde_json::json;
@@ -41,19 +41,19 @@ pub(crate) struct StageContext<'c> {
 }
 
 pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
-    let out = context.pending.out();
+    let (out, shards) = (context.pending.out(), context.pending.shards());
     match context.config {
         StageConfig::Ingest(config) => {
             let digests = context.components.sources.iter().cloned();
             let sources: Vec<IngestSource> =
                 context.sources.iter().cloned().zip(digests).map(|(file, digest)| IngestSource { file, digest }).collect();
-            ingest::run(config, context.root, &sources, &out, context.progress)
+            ingest::run(config, context.root, &sources, &out, &shards, context.progress)
         }
-        StageConfig::Tokenize(config) => tokenize::run(config, context.root, &context.inputs[0].path, &context.splits(0), &out, context.progress),
+        StageConfig::Tokenize(config) => tokenize::run(config, context.root, context.inputs[0], &context.splits(0), &out, &shards, context.progress),
         StageConfig::Train(config) => train(config, context, out),
         StageConfig::Evaluate(config) => evaluate(config, context, out),
         StageConfig::Export(config) => export_onnx(config, context, &out),
-        StageConfig::Predict(config) => predict_rows(config, context, &out),
+        StageConfig::Predict(config) => predict_rows(config, context, &out, &shards),
     }
 }
 
@@ -141,23 +141,31 @@ fn export_onnx(config: &ExportConfig, context: &StageContext<'_>, out: &Path) ->
     export::run(config, model, &reference, context.keys.native()?, out, context.progress)
 }
 
-fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path) -> Result<Summary> {
+fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path, shards: &Shards) -> Result<Summary> {
     let (model, rows_at) = match &config.model {
         Some(model) => (context.root.join(model), 0),
         None => (context.inputs[0].path.clone(), 1),
     };
-    let rows = context.inputs[rows_at];
+    let (rows, components) = (context.inputs[rows_at], context.components);
     // Rows that went through the model's own policy need not go through it again.
     let applied: pipe_data::scrub::ScrubPolicy = pipe_data::tokenize::read_json(&rows.path.join("scrub.json"))?;
     let pipeline = TextPipeline::open(&model, config.scrub, Some(&applied.digest()), config.tokens_per_batch)?;
     let mut predictor = OrtPredictor::open(&model, context.keys.native()?, config.threads)?;
-    let splits = context.splits(rows_at);
-    let total = splits.values().sum();
-    let names: Vec<String> = splits.into_keys().collect();
-    let path = out.join("predictions.parquet");
+    // What is kept under the model's name must be its own: it may have been replaced since its key was computed.
+    if !context.keys.unchanged(context.step, &context.inputs, components, context.progress)? {
+        return Err(Error::input("the model changed while it was read").hint("run again once it is complete"));
+    }
+    let identity = json!({
+        "model": components.assets.get("model").map_or_else(|| json!(components.inputs[0].parts), |digest| json!(digest)),
+        "with": components.with,
+        "environment": components.environment,
+        "scrubbed": applied.digest(),
+    });
     std::fs::create_dir_all(out).doing("make the folder", out)?;
-    let counts = predict(&pipeline, &mut predictor, artifact_rows(&rows.path, &names)?, total, &path, context.progress)?;
+    let scorer = Scorer { pipeline: &pipeline, predictor: &mut predictor, identity };
+    let counts = predict::run(scorer, rows, &context.splits(rows_at), &out.join("predictions.parquet"), shards, context.progress)?;
     let line = format!("{} rows scored", counts.rows);
-    let figures = BTreeMap::from([("truncated".to_owned(), json!(counts.truncated)), ("entities".to_owned(), json!(counts.entities))]);
+    let figures = [("truncated", json!(counts.truncated)), ("entities", json!(counts.entities)), ("shards", shards.figures())];
+    let figures = figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect();
     Ok(Summary { rows: counts.rows, line, figures, ..Summary::default() })
 }

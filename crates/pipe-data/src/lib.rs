@@ -3,6 +3,7 @@
 
 pub mod ingest;
 pub mod parquet_io;
+mod parts;
 pub mod predict;
 pub mod read;
 pub mod scrub;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::ChunkReader;
 use parquet::schema::types::ColumnPath;
 use pipe_core::{Error, IoContext, Result};
 
@@ -32,17 +34,8 @@ impl TableWriter {
             std::fs::create_dir_all(folder).doing("make the folder", folder)?;
         }
         let file = File::create(path).doing("write", path)?;
-        // Page statistics hold values, and no reader here needs them.
-        let mut properties = WriterProperties::builder()
-            .set_created_by("pipe".to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a valid level")))
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_write_batch_size(BATCH_ROWS);
-        for column in plain {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(*column), false);
-        }
-        let writer = ArrowWriter::try_new(file, schema, Some(properties.build())).map_err(|e| parquet_error("write", path, e))?;
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a valid level"));
+        let writer = ArrowWriter::try_new(file, schema, Some(properties(plain, zstd))).map_err(|e| parquet_error("write", path, e))?;
         Ok(TableWriter { writer, path: path.to_owned(), rows: 0 })
     }
 
@@ -57,17 +50,49 @@ impl TableWriter {
         self.rows
     }
 
-    /// Writes the footer, makes the file durable, and reads the footer back.
+    /// Makes the file durable too, for one that no artifact will hold: the cache syncs what it commits.
+    pub fn finish_durably(self) -> Result<u64> {
+        let path = self.path.clone();
+        let rows = self.finish()?;
+        File::open(&path).and_then(|file| file.sync_all()).doing("write", &path)?;
+        Ok(rows)
+    }
+
+    /// Writes the footer and reads it back.
     pub fn finish(self) -> Result<u64> {
         let TableWriter { writer, path, rows } = self;
-        let file = writer.into_inner().map_err(|e| parquet_error("write", &path, e))?;
-        file.sync_all().doing("write", &path)?;
+        writer.into_inner().map_err(|e| parquet_error("write", &path, e))?;
         let read = TableReader::open(&path)?;
         if read.rows != rows {
             return Err(Error::internal(format!("{} holds {} rows instead of {rows}", path.display(), read.rows)));
         }
         Ok(rows)
     }
+}
+
+fn properties(plain: &[&str], compression: Compression) -> WriterProperties {
+    // Page statistics hold values, and no reader here needs them.
+    let mut properties = WriterProperties::builder()
+        .set_created_by("pipe".to_owned())
+        .set_compression(compression)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_write_batch_size(BATCH_ROWS);
+    for column in plain {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(*column), false);
+    }
+    properties.build()
+}
+
+/// A file's bytes, for what is small enough to be made in memory and is only kept for a next time: compressed lightly.
+/// Setting up zstd alone takes longer than a small shard.
+pub fn to_bytes(batches: &[RecordBatch], schema: &SchemaRef, plain: &[&str]) -> Result<Vec<u8>> {
+    let failed = |e: parquet::errors::ParquetError| Error::internal(format!("rows cannot be written as Parquet: {e}"));
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(plain, Compression::SNAPPY))).map_err(failed)?;
+    for batch in batches {
+        writer.write(batch).map_err(failed)?;
+    }
+    writer.into_inner().map_err(failed)
 }
 
 /// Reads one file batch by batch.
@@ -80,8 +105,16 @@ pub struct TableReader {
 
 impl TableReader {
     pub fn open(path: &Path) -> Result<TableReader> {
-        let file = File::open(path).doing("open", path)?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| parquet_error("read", path, e))?;
+        TableReader::of(File::open(path).doing("open", path)?, path)
+    }
+
+    /// Of a whole file in memory; `path` is for messages.
+    pub fn of_bytes(bytes: Vec<u8>, path: &Path) -> Result<TableReader> {
+        TableReader::of(Bytes::from(bytes), path)
+    }
+
+    fn of(input: impl ChunkReader + 'static, path: &Path) -> Result<TableReader> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|e| parquet_error("read", path, e))?;
         let rows = builder.metadata().file_metadata().num_rows() as u64;
         let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| parquet_error("read", path, e))?;
         Ok(TableReader { reader, path: path.to_owned(), rows })

@@ -132,7 +132,9 @@ fn ten_steps_follow_the_trainer_of_transformers() {
 
 /// The sample tweets as a token artifact.
 fn sample_tokens(folder: &Path) -> PathBuf {
-    use pipe_core::config::{ColumnsConfig, IngestConfig, SourceConfig, SourceFormat, SplitConfig};
+    use pipe_core::cache::Cache;
+    use pipe_core::config::{ColumnsConfig, IngestConfig, SourceConfig, SourceFormat, SplitConfig, StageKind};
+    use pipe_core::key::{Components, Key};
     let path = fixture("tweets-sample.csv");
     let config = IngestConfig {
         source: SourceConfig { encoding: "mac-roman".into(), ..SourceConfig::default() },
@@ -142,13 +144,24 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     };
     let digest = pipe_core::digest::of_file(&path).unwrap();
     let source = pipe_data::ingest::IngestSource { file: pipe_core::source::SourceFile { path, format: SourceFormat::Csv }, digest };
-    let (rows, tokens) = (folder.join("rows"), folder.join("tokens"));
-    for dir in [&rows, &tokens] {
-        std::fs::create_dir(dir).unwrap();
-    }
-    let summary = pipe_data::ingest::run(&config, folder, &[source], &rows, &Silent).unwrap();
+    let tokens = folder.join("tokens");
+    std::fs::create_dir(&tokens).unwrap();
+    let cache = Cache::open(&folder.join("cache")).unwrap();
+    let components = Components {
+        stage: StageKind::Ingest,
+        version: StageKind::Ingest.version(),
+        with: serde_json::json!({}),
+        inputs: Vec::new(),
+        sources: vec![source.digest.clone()],
+        assets: BTreeMap::new(),
+        environment: BTreeMap::new(),
+    };
+    let pending = cache.begin(&Key::of(&components)).unwrap();
+    let shards = pending.shards();
+    let summary = pipe_data::ingest::run(&config, folder, &[source], &pending.out(), &shards, &Silent).unwrap();
+    let rows = pending.commit(&components, summary.splits.clone()).unwrap();
     let config = TokenizeConfig { tokenizer: fixture("tiny-bert"), ..TokenizeConfig::default() };
-    pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &Silent).unwrap();
+    pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &shards, &Silent).unwrap();
     tokens
 }
 

@@ -243,7 +243,7 @@ impl Walk<'_> {
             progress: &progress,
         };
         let summary = stages::run(&context)?;
-        if !matches!(self.components(at, inputs)?, Resolved::Known(now) if now.components == found.components) {
+        if !self.keys.unchanged(step, &context.inputs, &found.components, &progress)? {
             return Err(
                 Error::input("an input changed while the stage was reading it").hint("run again once it is complete; nothing of this stage was kept")
             );

@@ -146,7 +146,7 @@ impl Cache {
             let path = self.dir.join("trash").join(&name);
             waste.push(Waste { size: size_below(&path), path, what: "damaged".into(), lock: None });
         }
-        self.add_files(&mut waste, "shards", "shard", Some(self.files_path()), |time| old(time, policy.older_than))?;
+        self.add_shards(&mut waste, |time| old(time, policy.older_than));
         self.add_files(&mut waste, "remote", "fetched file", Some(self.files_path()), |time| old(time, policy.older_than))?;
         for run in old_runs {
             let path = self.run_dir(run);
@@ -166,6 +166,18 @@ impl Cache {
         let files = names(&self.dir.join("latest")).unwrap_or_default();
         let latest = files.iter().filter_map(|file| read_latest(&self.dir.join("latest").join(file)));
         latest.flat_map(|latest| latest.stages.into_values().chain(latest.good.into_values())).map(|key| key.to_string()).collect()
+    }
+
+    /// The record of a shard says when it was last of use; its data may be linked to an artifact, so their time says nothing.
+    fn add_shards(&self, waste: &mut Vec<Waste>, is_old: impl Fn(Option<SystemTime>) -> bool) {
+        for path in walk(&self.dir.join("shards")) {
+            let record = path.with_extension("json");
+            let used = if record.exists() { modified(&record) } else { modified(&path) };
+            if is_old(used) {
+                let size = std::fs::metadata(&path).map_or(0, |stat| stat.len());
+                waste.push(Waste { size, path, what: "shard".into(), lock: Some(self.files_path()) });
+            }
+        }
     }
 
     fn add_files(

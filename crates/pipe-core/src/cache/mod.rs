@@ -5,6 +5,7 @@
 //! artifacts/<content id>/…           finished outputs + manifest.json
 //! keys/<aa>/<key>.json               key → content id, with the key's components
 //! work/<key>/out, …/scratch          unfinished work of one key
+//! shards/<aa>/<key>.parquet, ….json  finished pieces of data stages, across keys and runs
 //! runs/<ulid>/run.json               what a run did
 //! latest/<pipeline>.json             stage → key of its last success, for "why not fresh"; the last good run
 //! locks/pipeline-….lock              one run of a pipeline
@@ -24,6 +25,7 @@ mod gc;
 mod lock;
 mod manifest;
 mod pending;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,6 +42,7 @@ pub use gc::{ArtifactEntry, GcPolicy, Waste};
 pub use lock::{Lock, LockError};
 pub use manifest::{FileEntry, Manifest, SHARED_PART, files_below};
 pub use pending::PendingArtifact;
+pub use shards::{ShardKey, ShardStore, Shards};
 
 /// On-disk version of key records.
 const KEY_RECORD_VERSION: u32 = 1;
@@ -107,7 +110,7 @@ impl Cache {
     /// Opens the cache at `dir`, making its folders where they are missing.
     pub fn open(dir: &Path) -> Result<Cache> {
         let made = !dir.exists();
-        for name in ["artifacts", "keys", "work", "runs", "latest", "locks", "trash"] {
+        for name in ["artifacts", "keys", "work", "runs", "latest", "locks", "trash", "shards"] {
             let folder = dir.join(name);
             if made || !folder.is_dir() {
                 std::fs::create_dir_all(&folder).doing("make the cache folder", &folder)?;
@@ -129,6 +132,11 @@ impl Cache {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Finished pieces of data stages.
+    pub fn shards(&self) -> ShardStore {
+        ShardStore::new(self.dir.join("shards"))
     }
 
     fn key_path(&self, key: &Key) -> PathBuf {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, IoContext, Result};
 use crate::failpoint;
 use crate::key::{Components, Key};
 
 use super::manifest::{FILE_NAME, files_below};
-use super::{Artifact, Cache, KEY_RECORD_VERSION, KeyRecord, Lock, LockError, Manifest, SourceNote, sync_dir, write_atomically};
+use super::{Artifact, Cache, KEY_RECORD_VERSION, KeyRecord, Lock, LockError, Manifest, Shards, SourceNote, sync_dir, write_atomically};
 
 /// A stage's output while it is written: `out/` becomes the artifact, `scratch/` survives a kill so that work
 /// can go on (checkpoints), and is gone after the commit.
@@ -19,6 +20,8 @@ pub struct PendingArtifact {
     key: Key,
     work: PathBuf,
     lock: Lock,
+    /// Nothing that an earlier attempt left may be used.
+    anew: AtomicBool,
 }
 
 impl PendingArtifact {
@@ -66,7 +69,7 @@ impl PendingArtifact {
         for dir in [out, work.join("scratch")] {
             std::fs::create_dir_all(&dir).doing("make the folder", &dir)?;
         }
-        Ok(PendingArtifact { cache: cache.clone(), key: key.clone(), work, lock })
+        Ok(PendingArtifact { cache: cache.clone(), key: key.clone(), work, lock, anew: AtomicBool::new(false) })
     }
 
     /// Where the stage writes its output.
@@ -79,8 +82,14 @@ impl PendingArtifact {
         self.work.join("scratch")
     }
 
-    /// Forgets what an earlier attempt left to go on with.
+    /// Finished pieces that the stage may use instead of making them; none once the scratch was cleared.
+    pub fn shards(&self) -> Shards {
+        Shards::new(self.cache.shards(), !self.anew.load(Ordering::Relaxed))
+    }
+
+    /// Forgets what an earlier attempt left to go on with, shards too: for a stage that is forced.
     pub fn clear_scratch(&self) -> Result<()> {
+        self.anew.store(true, Ordering::Relaxed);
         let scratch = self.scratch();
         std::fs::remove_dir_all(&scratch).and_then(|()| std::fs::create_dir(&scratch)).doing("clear", &scratch)
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Complaint, HumanDuration, in_range, known_name};
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestConfig {
     pub source: SourceConfig,
@@ -19,6 +19,23 @@ pub struct IngestConfig {
     pub rejects: RejectsConfig,
     /// Compares what came in with the last good run.
     pub drift: DriftConfig,
+    /// About so many rows are in one file of a split: what later stages make again when a row in it changes.
+    pub shard_rows: usize,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        IngestConfig {
+            source: SourceConfig::default(),
+            columns: ColumnsConfig::default(),
+            scrub: ScrubConfig::default(),
+            dedup: Dedup::default(),
+            split: None,
+            rejects: RejectsConfig::default(),
+            drift: DriftConfig::default(),
+            shard_rows: 32_768,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -200,6 +217,8 @@ impl IngestConfig {
         }
         in_range("rejects.max_ratio", self.rejects.max_ratio, 0.0..=1.0)?;
         in_range("drift.max_row_change", self.drift.max_row_change.unwrap_or(0.0), 0.0..=f64::INFINITY)?;
+        // Fewer rows would be more files than a file system likes, more would not be held in memory at once.
+        in_range("shard_rows", self.shard_rows as f64, 16.0..=f64::from(1 << 20))?;
         let columns = &self.columns;
         let mut roles = BTreeMap::new();
         for (role, column) in

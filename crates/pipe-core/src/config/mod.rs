@@ -71,12 +71,12 @@ impl StageKind {
     /// Part of every key. Bump when the same inputs and settings give other bytes than before.
     pub fn version(self) -> u32 {
         match self {
-            StageKind::Ingest => 1,
-            StageKind::Tokenize => 1,
+            StageKind::Ingest => 2,
+            StageKind::Tokenize => 2,
             StageKind::Train => 1,
             StageKind::Evaluate => 1,
             StageKind::Export => 1,
-            StageKind::Predict => 1,
+            StageKind::Predict => 2,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `report.json`: what came in, what went out and why the rest did not. Counts only, never a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_core::config::RejectsConfig;
 use pipe_core::{Error, Result};
@@ -25,6 +25,8 @@ pub struct IngestReport {
     pub entities: BTreeMap<&'static str, EntityCounts>,
     pub scrub_policy: String,
     pub splits: BTreeMap<String, SplitReport>,
+    /// Names in the sources' headers, sorted, whatever role they play.
+    pub source_columns: BTreeSet<String>,
     /// Columns that the source has and no role takes.
     pub dropped_columns: Vec<String>,
     pub warnings: Vec<String>,
@@ -60,17 +62,10 @@ impl IngestReport {
             entities,
             scrub_policy: policy.digest(),
             splits: BTreeMap::new(),
+            source_columns: BTreeSet::new(),
             dropped_columns: Vec::new(),
             warnings: Vec::new(),
             counts: BTreeMap::new(),
-        }
-    }
-
-    pub(super) fn add_dropped_columns(&mut self, names: &[String]) {
-        for name in names {
-            if !self.dropped_columns.contains(name) {
-                self.dropped_columns.push(name.clone());
-            }
         }
     }
 

@@ -3,11 +3,57 @@
 //! The place of a row follows from its own text and the seed alone, so new rows never move old ones, and rows of
 //! equal text never straddle two splits.
 
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
 use pipe_core::config::SplitConfig;
 
 /// A keyed 128-bit digest of a row's raw text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowDigest(u128);
+
+/// For maps of digests: a digest needs no hashing.
+pub(crate) type DigestHasher = BuildHasherDefault<Low>;
+
+#[derive(Default)]
+pub(crate) struct Low(u64);
+
+impl Hasher for Low {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a row digest is one number")
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+impl Hash for RowDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.low());
+    }
+}
+
+impl RowDigest {
+    pub(crate) const BYTES: i32 = 16;
+
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// `bytes` are [`BYTES`](RowDigest::BYTES) long.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> RowDigest {
+        RowDigest(u128::from_le_bytes(bytes.try_into().expect("16 bytes")))
+    }
+
+    /// Bits that the choice of the split leaves alone, so that what is decided by them falls alike in every split.
+    pub(crate) fn low(self) -> u64 {
+        self.0 as u64
+    }
+}
 
 pub(crate) struct Splitter {
     key: [u8; 32],

@@ -11,7 +11,7 @@ use pipe_core::config::{ColumnsConfig, SourceConfig, SourceFormat};
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Result};
 
-use super::{CHUNK_RECORDS, ColumnMap, Place, TextEncoding};
+use super::{ColumnMap, Place, TextEncoding};
 
 /// Records as their file frames them, not yet looked into. No `Debug`: it holds raw text.
 pub enum RawChunk {
@@ -24,6 +24,9 @@ pub enum RawChunk {
 pub struct Framer {
     kind: Kind,
     path: std::path::PathBuf,
+    /// Names in the header; none in a format without one.
+    columns: Vec<String>,
+    chunk_records: usize,
 }
 
 enum Kind {
@@ -57,8 +60,10 @@ impl Read for Budgeted {
 
 impl Framer {
     /// Opens `file` and, where the format has a header, finds the mapped columns in it.
-    pub fn open(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig, encoding: TextEncoding) -> Result<Framer> {
+    /// A chunk has `chunk_records` records at most.
+    pub fn open(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig, encoding: TextEncoding, chunk_records: usize) -> Result<Framer> {
         let path = &file.path;
+        let mut header_names = Vec::new();
         let handle = File::open(path).doing("open", path)?;
         let kind = match file.format {
             SourceFormat::Csv | SourceFormat::Tsv => {
@@ -77,19 +82,24 @@ impl Framer {
                     let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
                     names.push(encoding.decode(name).map(std::borrow::Cow::into_owned).unwrap_or_default());
                 }
-                Kind::Csv { map: ColumnMap::of_header(columns, &names, path)?, reader, read: 0 }
+                let map = ColumnMap::of_header(columns, &names, path)?;
+                header_names = names;
+                Kind::Csv { map, reader, read: 0 }
             }
             SourceFormat::Jsonl => Kind::Jsonl { reader: BufReader::with_capacity(1 << 20, handle), read: 0, offset: 0 },
             SourceFormat::Parquet => {
                 let reader = ParquetRecordBatchReaderBuilder::try_new(handle)
-                    .and_then(|builder| builder.with_batch_size(CHUNK_RECORDS).build())
+                    .and_then(|builder| {
+                        header_names = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
+                        builder.with_batch_size(chunk_records).build()
+                    })
                     .map_err(|_| {
                         Error::input(format!("{} is not a readable Parquet file", path.display())).hint("it may be cut short, or of another format")
                     })?;
                 Kind::Parquet { reader, read: 0 }
             }
         };
-        Ok(Framer { kind, path: path.clone() })
+        Ok(Framer { kind, path: path.clone(), columns: header_names, chunk_records })
     }
 
     /// Bytes read so far, for progress.
@@ -99,6 +109,11 @@ impl Framer {
             Kind::Jsonl { offset, .. } => *offset,
             Kind::Parquet { .. } => 0,
         }
+    }
+
+    /// Names of all columns, as far as the file has a header.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// Names of columns that are in the file and play no role.
@@ -113,9 +128,9 @@ impl Framer {
     pub fn next_chunk(&mut self) -> Result<Option<RawChunk>> {
         match &mut self.kind {
             Kind::Csv { reader, map, read } => {
-                let mut records = Vec::with_capacity(CHUNK_RECORDS);
+                let mut records = Vec::with_capacity(self.chunk_records);
                 let start = reader.position().byte();
-                while records.len() < CHUNK_RECORDS && reader.position().byte() - start < CHUNK_BYTES {
+                while records.len() < self.chunk_records && reader.position().byte() - start < CHUNK_BYTES {
                     let mut record = ByteRecord::new();
                     reader.get_mut().left = MAX_RECORD;
                     if !reader.read_byte_record(&mut record).map_err(|e| csv_error(&self.path, *read + 1, e))? {
@@ -129,9 +144,9 @@ impl Framer {
                 Ok((!records.is_empty()).then(|| RawChunk::Csv { map: map.clone(), records }))
             }
             Kind::Jsonl { reader, read, offset } => {
-                let mut lines = Vec::with_capacity(CHUNK_RECORDS);
+                let mut lines = Vec::with_capacity(self.chunk_records);
                 let first = *offset;
-                while lines.len() < CHUNK_RECORDS && *offset - first < CHUNK_BYTES {
+                while lines.len() < self.chunk_records && *offset - first < CHUNK_BYTES {
                     let mut line = Vec::new();
                     let length = Read::take(&mut *reader, MAX_RECORD as u64).read_until(b'\n', &mut line).doing("read", &self.path)? as u64;
                     if length == 0 {
@@ -177,6 +192,26 @@ impl RawChunk {
             RawChunk::Arrow { batch, .. } => batch.num_rows(),
         }
     }
+
+    /// How much memory its records take, about.
+    pub fn bytes(&self) -> u64 {
+        let places = |sum: &mut dyn Iterator<Item = Place>| sum.map(|place| place.length).sum();
+        match self {
+            RawChunk::Csv { records, .. } => places(&mut records.iter().map(|(place, _)| *place)),
+            RawChunk::Jsonl { lines } => places(&mut lines.iter().map(|(place, _)| *place)),
+            RawChunk::Arrow { batch, .. } => batch.get_array_memory_size() as u64,
+        }
+    }
+
+    /// Where its first record stands.
+    pub fn start(&self) -> Place {
+        let first = match self {
+            RawChunk::Csv { records, .. } => records.first().map(|(place, _)| *place),
+            RawChunk::Jsonl { lines } => lines.first().map(|(place, _)| *place),
+            RawChunk::Arrow { first, .. } => Some(Place { number: *first, offset: 0, length: 0 }),
+        };
+        first.expect("a chunk holds records")
+    }
 }
 
 pub(crate) fn empty(path: &Path) -> Error {
@@ -200,6 +235,7 @@ fn csv_error(path: &Path, record: u64, error: csv::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CHUNK_RECORDS;
     use super::*;
 
     fn read(text: &str) -> Result<usize> {
@@ -207,7 +243,7 @@ mod tests {
         let path = folder.path().join("a.csv");
         std::fs::write(&path, text).unwrap();
         let file = SourceFile { path, format: SourceFormat::Csv };
-        let mut framer = Framer::open(&file, &SourceConfig::default(), &ColumnsConfig::default(), TextEncoding::UTF_8)?;
+        let mut framer = Framer::open(&file, &SourceConfig::default(), &ColumnsConfig::default(), TextEncoding::UTF_8, CHUNK_RECORDS)?;
         let mut records = 0;
         while let Some(chunk) = framer.next_chunk()? {
             records += chunk.records();

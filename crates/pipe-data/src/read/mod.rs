@@ -4,6 +4,7 @@
 //! is wrong with a record is one of a closed set of [`Reason`]s, because parser messages quote values.
 
 mod columns;
+mod digest;
 mod frame;
 mod parse;
 
@@ -16,8 +17,9 @@ pub use columns::ColumnMap;
 pub(crate) use frame::empty;
 pub use frame::{Framer, RawChunk};
 pub use parse::TextEncoding;
+pub(crate) use parse::mend_place;
 
-/// Records per chunk: the unit that threads work on. Fixed, since it decides nothing but speed.
+/// Records per chunk, at most: the unit that threads work on. Fixed, since it decides nothing but speed.
 pub const CHUNK_RECORDS: usize = 1024;
 
 /// One well-formed record, its columns mapped to roles. No `Debug`: it holds raw text.
@@ -30,7 +32,7 @@ pub struct Row {
 }
 
 /// Where a record stands in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// From 1, the header not counted.
     pub number: u64,
@@ -39,8 +41,20 @@ pub struct Place {
     pub length: u64,
 }
 
+impl Place {
+    /// The place that is `place` as counted from this one.
+    pub(crate) fn of_relative(self, place: Place) -> Place {
+        Place { number: self.number + place.number, offset: self.offset + place.offset, length: place.length }
+    }
+
+    /// This place as counted from `start`.
+    pub(crate) fn relative_to(self, start: Place) -> Place {
+        Place { number: self.number - start.number, offset: self.offset - start.offset, length: self.length }
+    }
+}
+
 /// A record that could not be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
     pub place: Place,
     /// The column at fault, where one is.
@@ -84,7 +98,7 @@ impl Reason {
 
 /// How many records a file has, without looking into them.
 pub fn count_records(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig) -> Result<u64> {
-    let mut framer = Framer::open(file, source, columns, TextEncoding::named(&source.encoding)?)?;
+    let mut framer = Framer::open(file, source, columns, TextEncoding::named(&source.encoding)?, CHUNK_RECORDS)?;
     let mut records = 0;
     while let Some(chunk) = framer.next_chunk()? {
         records += chunk.records() as u64;

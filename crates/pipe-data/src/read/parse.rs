@@ -53,11 +53,7 @@ impl RawChunk {
     /// Looks into every record. Fails only for what concerns the whole file, such as a column of a wrong type.
     pub fn parse(&self, columns: &ColumnsConfig, encoding: TextEncoding, path: &Path) -> Result<Vec<Parsed>> {
         match self {
-            RawChunk::Csv { map, records } => {
-                let mut parsed = csv_rows(map, records, columns, encoding);
-                mend_places(&mut parsed, path)?;
-                Ok(parsed)
-            }
+            RawChunk::Csv { map, records } => Ok(csv_rows(map, records, columns, encoding)),
             RawChunk::Jsonl { lines } => Ok(lines.iter().map(|(place, line)| json_row(*place, line, columns, encoding)).collect()),
             RawChunk::Arrow { first, batch } => arrow_rows(*first, batch, columns, path),
         }
@@ -97,20 +93,13 @@ fn csv_rows(map: &ColumnMap, records: &[(Place, ByteRecord)], columns: &ColumnsC
 }
 
 /// The csv crate lets a record begin at the line feed of the carriage return before it, and at blank lines: moves the
-/// places of rejected records to their first byte.
-fn mend_places(parsed: &mut [Parsed], path: &Path) -> Result<()> {
-    let mut rejects = parsed.iter_mut().filter_map(|row| row.as_mut().err()).peekable();
-    if rejects.peek().is_none() {
-        return Ok(());
-    }
-    let file = File::open(path).doing("open", path)?;
-    for reject in rejects {
-        let mut head = [0; 64];
-        let read = file.read_at(&mut head, reject.place.offset).doing("read", path)?;
-        let blank = head[..read].iter().take_while(|b| matches!(b, b'\r' | b'\n')).count() as u64;
-        reject.place.offset += blank;
-        reject.place.length = reject.place.length.saturating_sub(blank);
-    }
+/// place of a record in `file` to its first byte.
+pub(crate) fn mend_place(place: &mut Place, file: &File, path: &Path) -> Result<()> {
+    let mut head = [0; 64];
+    let read = file.read_at(&mut head, place.offset).doing("read", path)?;
+    let blank = head[..read].iter().take_while(|b| matches!(b, b'\r' | b'\n')).count() as u64;
+    place.offset += blank;
+    place.length = place.length.saturating_sub(blank);
     Ok(())
 }
 
@@ -153,7 +142,7 @@ fn json_row(place: Place, line: &[u8], columns: &ColumnsConfig, encoding: TextEn
 }
 
 /// A text column of an Arrow batch, whatever its physical type.
-fn text_column(batch: &RecordBatch, role: &str, column: &str, path: &Path) -> Result<Vec<Option<String>>> {
+pub(super) fn text_column(batch: &RecordBatch, role: &str, column: &str, path: &Path) -> Result<Vec<Option<String>>> {
     let Some(array) = batch.column_by_name(column) else {
         let schema = batch.schema();
         let error = Error::input(format!("{} has no column `{column}` (named by `columns.{role}`)", path.display()));

@@ -22,7 +22,7 @@ mod validate;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use detect::Detector;
 pub use policy::{DETECTOR_VERSION, ScrubPolicy};
@@ -103,6 +103,13 @@ impl Serialize for EntityCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let map: BTreeMap<&str, u64> = Entity::ALL.into_iter().map(|entity| (entity.name(), self.of(entity))).collect();
         map.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for EntityCounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map: BTreeMap<String, u64> = BTreeMap::deserialize(deserializer)?;
+        Ok(EntityCounts(Entity::ALL.map(|entity| map.get(entity.name()).copied().unwrap_or(0))))
     }
 }
 

@@ -4,14 +4,17 @@ use std::path::Path;
 
 use pipe_core::config::{Padding, TokenizeConfig, Truncation};
 use pipe_core::provenance::Tokenization;
-use pipe_core::{Error, Result, digest};
+use pipe_core::{Error, IoContext, Result, digest};
 use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
+/// All that the library reads; the others say how it is used.
+const TOKENIZER: &str = "tokenizer.json";
+
 /// The files that make up a tokenizer in a model folder; `tokenizer.json` alone is required.
 const FILES: [&str; 7] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"];
+    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"];
 
 /// Above this a `model_max_length` is transformers' "not known".
 const NO_LIMIT: u64 = 1 << 30;
@@ -42,7 +45,8 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// For the tokenize stage: settings from the pipeline file, the rest from the model's folder.
     pub fn open(folder: &Path, config: &TokenizeConfig, text_pair: bool) -> Result<TextEncoder> {
-        let tokenizer = load(folder)?;
+        let bytes = read(folder)?;
+        let tokenizer = parse(folder, &bytes)?;
         let limit = length_limit(folder);
         let max_length = match (config.max_length, limit) {
             (Some(length), Some(limit)) if length > limit => {
@@ -61,7 +65,9 @@ impl TextEncoder {
         let mut content = Vec::new();
         for name in &names {
             content.extend_from_slice(name.as_bytes());
-            content.extend_from_slice(digest::of_file(&folder.join(name))?.as_bytes());
+            // Of the very bytes that were parsed, even if the file changes meanwhile.
+            let digest = if name == TOKENIZER { digest::of_bytes(&bytes) } else { digest::of_file(&folder.join(name))? };
+            content.extend_from_slice(digest.as_bytes());
         }
         let tokenization = Tokenization {
             max_length,
@@ -78,7 +84,7 @@ impl TextEncoder {
 
     /// For prediction: exactly as a model was trained.
     pub fn reopen(folder: &Path, tokenization: &Tokenization) -> Result<TextEncoder> {
-        TextEncoder::with(load(folder)?, tokenization.clone())
+        TextEncoder::with(parse(folder, &read(folder)?)?, tokenization.clone())
     }
 
     fn with(mut tokenizer: Tokenizer, tokenization: Tokenization) -> Result<TextEncoder> {
@@ -141,13 +147,17 @@ impl TextEncoder {
     }
 }
 
-fn load(folder: &Path) -> Result<Tokenizer> {
-    let path = folder.join("tokenizer.json");
+fn read(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join(TOKENIZER);
     if !path.is_file() {
         return Err(Error::input(format!("{} has no tokenizer.json", folder.display()))
             .hint("a model folder saved by transformers with a fast tokenizer has one; the example model comes with `cargo xtask setup`"));
     }
-    Tokenizer::from_file(&path).map_err(|_| Error::input(format!("{} is not a tokenizer that can be read", path.display())))
+    std::fs::read(&path).doing("read", &path)
+}
+
+fn parse(folder: &Path, bytes: &[u8]) -> Result<Tokenizer> {
+    Tokenizer::from_bytes(bytes).map_err(|_| Error::input(format!("{} is not a tokenizer that can be read", folder.join(TOKENIZER).display())))
 }
 
 fn json(path: &Path) -> Option<Value> {

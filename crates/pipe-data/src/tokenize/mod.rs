@@ -18,11 +18,15 @@ use arrow_array::builder::{Int8Builder, Int32Builder, ListBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use pipe_core::config::TokenizeConfig;
+use pipe_core::cache::{Artifact, ShardKey, Shards};
+use pipe_core::config::{StageKind, TokenizeConfig};
 use pipe_core::provenance::Provenance;
 use pipe_core::{Error, IoContext, Progress, Result, Summary};
 
-use crate::parquet_io::{TableReader, TableWriter, files_of};
+use serde_json::json;
+
+use crate::parquet_io::{TableReader, TableWriter};
+use crate::parts::{Part, parts_of};
 use crate::scrub::ScrubPolicy;
 
 pub use encoder::{EncodedRow, TextEncoder, tokenizer_files};
@@ -31,80 +35,104 @@ use report::{SplitTokens, TokenReport};
 /// The folder of the tokenizer's files in a token artifact.
 pub const TOKENIZER_FOLDER: &str = "tokenizer";
 
-/// Runs the stage: every split of the ingest artifact in `input` whose rows are in `splits`.
+/// Runs the stage: the given splits of the ingest artifact `rows`, part by part.
 pub fn run(
     config: &TokenizeConfig,
     root: &Path,
-    input: &Path,
+    rows: &Artifact,
     splits: &BTreeMap<String, u64>,
     out: &Path,
+    shards: &Shards,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    let labels: Vec<String> = read_json(&input.join("labels.json"))?;
-    let policy: ScrubPolicy = read_json(&input.join("scrub.json"))?;
-    let text_pair = has_text_pair(input, splits)?;
+    let labels: Vec<String> = read_json(&rows.path.join("labels.json"))?;
+    let policy: ScrubPolicy = read_json(&rows.path.join("scrub.json"))?;
+    let parts = parts_of(rows, splits);
     let folder = root.join(&config.tokenizer);
-    let encoder = TextEncoder::open(&folder, config, text_pair)?;
-    let total: u64 = splits.values().sum();
+    let encoder = TextEncoder::open(&folder, config, has_text_pair(&parts)?)?;
     let mut report = TokenReport::new(encoder.tokenization().max_length);
-    let mut done = 0;
+    let mut tokenizing = Tokenizing { encoder: &encoder, labels: &labels, shards, progress, total: splits.values().sum(), done: 0 };
     for split in splits.keys() {
-        let tokens = report.splits.entry(split.clone()).or_default();
-        for file in files_of(&input.join(split))? {
-            let target = out.join(split).join(file.file_name().expect("a file has a name"));
-            done = tokenize_file(&file, &target, &encoder, &labels, tokens, progress, done, total)?;
-        }
+        std::fs::create_dir_all(out.join(split)).doing("make the folder", &out.join(split))?;
+        report.splits.insert(split.clone(), SplitTokens::default());
+    }
+    for part in &parts {
+        let tokens = tokenizing.part(part, &out.join(&part.split).join(&part.name))?;
+        report.splits.entry(part.split.clone()).or_default().add(&tokens);
     }
     copy_tokenizer(&folder, &out.join(TOKENIZER_FOLDER))?;
+    let done = tokenizing.done;
     let scrub = serde_json::to_value(&policy).expect("plain data");
     Provenance::new(labels, encoder.tokenization().clone(), scrub, policy.digest()).write(out)?;
     let path = out.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report).expect("plain data")).doing("write", &path)?;
-    let figures = BTreeMap::from([("report".to_owned(), serde_json::to_value(&report).expect("plain data"))]);
+    let figures = BTreeMap::from([("report".to_owned(), json!(report)), ("shards".to_owned(), shards.figures())]);
     Ok(Summary { splits: splits.clone(), rows: done, line: report.line(), table: String::new(), figures })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the loop body of `run`, with its counters")]
-fn tokenize_file(
-    file: &Path,
-    target: &Path,
-    encoder: &TextEncoder,
-    labels: &[String],
-    tokens: &mut SplitTokens,
-    progress: &dyn Progress,
-    mut done: u64,
+/// What stays the same from part to part, and how far it is.
+struct Tokenizing<'t> {
+    encoder: &'t TextEncoder,
+    labels: &'t [String],
+    shards: &'t Shards,
+    progress: &'t dyn Progress,
     total: u64,
-) -> Result<u64> {
-    let schema = schema(!labels.is_empty());
-    let mut writer = TableWriter::create(target, Arc::clone(&schema), &["id"])?;
-    for batch in TableReader::open(file)? {
-        progress.check()?;
-        let batch = batch?;
-        let texts = strings(&batch, "text")?;
-        let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
-        let rows = encoder.encode(texts, pairs)?;
-        let ids = batch.column_by_name("id").expect("checked with the text").clone();
-        if let Some(at) = rows.iter().position(|row| row.lost > 0)
-            && encoder.refuses_long_rows()
-        {
-            let id = ids.as_string::<i32>().value(at);
-            return Err(Error::input(format!("row {id} has more than {} tokens", encoder.tokenization().max_length))
-                .hint("raise `max_length`, or allow `truncation: longest_first`"));
+    done: u64,
+}
+
+impl Tokenizing<'_> {
+    /// A finished part of an earlier run, or one that is made and kept for later ones.
+    fn part(&mut self, part: &Part, target: &Path) -> Result<SplitTokens> {
+        self.progress.check()?;
+        let made_from = json!({"part": part.digest, "tokenization": self.encoder.tokenization(), "labels": self.labels});
+        let key = ShardKey::of(StageKind::Tokenize, &made_from);
+        if let Some(tokens) = self.shards.link::<SplitTokens>(&key, target)? {
+            self.advance(tokens.rows);
+            return Ok(tokens);
         }
-        let mut columns = vec![ids];
-        columns.extend(token_columns(&rows));
-        if !labels.is_empty() {
-            columns.push(label_ids(&batch, labels)?);
-        }
-        for row in &rows {
-            tokens.add(row);
-        }
-        writer.write(columns, &schema)?;
-        done += rows.len() as u64;
-        progress.advance(done, total, "rows", "");
+        part.verify()?;
+        let tokens = self.tokenize(&part.path, target)?;
+        self.shards.keep(&key, target, &tokens)?;
+        Ok(tokens)
     }
-    writer.finish()?;
-    Ok(done)
+
+    fn tokenize(&mut self, file: &Path, target: &Path) -> Result<SplitTokens> {
+        let schema = schema(!self.labels.is_empty());
+        let mut tokens = SplitTokens::default();
+        let mut writer = TableWriter::create(target, Arc::clone(&schema), &["id"])?;
+        for batch in TableReader::open(file)? {
+            self.progress.check()?;
+            let batch = batch?;
+            let texts = strings(&batch, "text")?;
+            let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
+            let rows = self.encoder.encode(texts, pairs)?;
+            let ids = batch.column_by_name("id").expect("checked with the text").clone();
+            if let Some(at) = rows.iter().position(|row| row.lost > 0)
+                && self.encoder.refuses_long_rows()
+            {
+                let id = ids.as_string::<i32>().value(at);
+                return Err(Error::input(format!("row {id} has more than {} tokens", self.encoder.tokenization().max_length))
+                    .hint("raise `max_length`, or allow `truncation: longest_first`"));
+            }
+            let mut columns = vec![ids];
+            columns.extend(token_columns(&rows));
+            if !self.labels.is_empty() {
+                columns.push(label_ids(&batch, self.labels)?);
+            }
+            for row in &rows {
+                tokens.add_row(row);
+            }
+            writer.write(columns, &schema)?;
+            self.advance(rows.len() as u64);
+        }
+        writer.finish()?;
+        Ok(tokens)
+    }
+
+    fn advance(&mut self, rows: u64) {
+        self.done += rows;
+        self.progress.advance(self.done, self.total, "rows", "");
+    }
 }
 
 fn schema(labelled: bool) -> SchemaRef {
@@ -154,11 +182,9 @@ pub(crate) fn strings(batch: &RecordBatch, column: &str) -> Result<Vec<String>> 
     Ok(array.iter().map(|value| value.unwrap_or_default().to_owned()).collect())
 }
 
-fn has_text_pair(input: &Path, splits: &BTreeMap<String, u64>) -> Result<bool> {
-    for split in splits.keys() {
-        if let Some(file) = files_of(&input.join(split))?.first()
-            && let Some(batch) = TableReader::open(file)?.next()
-        {
+fn has_text_pair(parts: &[Part]) -> Result<bool> {
+    for part in parts {
+        if let Some(batch) = TableReader::open(&part.path)?.next() {
             return Ok(batch?.column_by_name("text_pair").is_some());
         }
     }

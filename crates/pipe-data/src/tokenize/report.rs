@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::EncodedRow;
 
@@ -13,7 +13,7 @@ pub(super) struct TokenReport {
 }
 
 /// Special tokens are counted as tokens, padding is not.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct SplitTokens {
     pub(super) rows: u64,
     pub(super) tokens: u64,
@@ -23,7 +23,15 @@ pub(super) struct SplitTokens {
 }
 
 impl SplitTokens {
-    pub(super) fn add(&mut self, row: &EncodedRow) {
+    pub(super) fn add(&mut self, other: &SplitTokens) {
+        self.rows += other.rows;
+        self.tokens += other.tokens;
+        self.longest = self.longest.max(other.longest);
+        self.truncated_rows += other.truncated_rows;
+        self.lost_tokens += other.lost_tokens;
+    }
+
+    pub(super) fn add_row(&mut self, row: &EncodedRow) {
         let length = row.mask.iter().filter(|&&bit| bit == 1).count() as u64;
         self.rows += 1;
         self.tokens += length;

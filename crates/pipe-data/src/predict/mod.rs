@@ -3,6 +3,8 @@
 //! Rows are scrubbed and tokenized as the model was trained, sorted by length within a window into batches of a
 //! token budget, and written as `id, label, score, prob_<class> …`.
 
+mod stage;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,13 +15,20 @@ use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
 use pipe_core::{Batch, Error, Logits, Predictor, Progress, Result, argmax, batches_by_length, digest, softmax};
 
-use crate::parquet_io::{TableReader, TableWriter, files_of};
-use crate::read::{Framer, TextEncoding};
+use serde::{Deserialize, Serialize};
+
+use crate::parquet_io::{TableReader, TableWriter};
+use crate::read::{CHUNK_RECORDS, Framer, TextEncoding};
 use crate::scrub::{EntityCounts, ScrubPolicy, Scrubber};
 use crate::tokenize::{EncodedRow, TextEncoder, strings};
 
+pub use stage::{Scorer, run};
+
 /// Rows sorted by length together: many enough for uniform batches, few enough for bounded memory.
 const WINDOW_ROWS: usize = 8192;
+
+/// Columns of the output whose values rarely repeat.
+const PLAIN: [&str; 1] = ["id"];
 
 /// Texts with their ids. No `Debug`: raw text.
 #[derive(Default)]
@@ -30,7 +39,7 @@ pub struct TextRows {
 }
 
 /// What prediction did.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PredictionCounts {
     pub rows: u64,
     pub truncated: u64,
@@ -106,7 +115,7 @@ impl TextPipeline {
     }
 }
 
-/// Scores what `rows` yields and writes it to the Parquet file `out`. `total` rows are expected (0: not known).
+/// Scores what `rows` yields and writes it to the Parquet file `out`, durably. `total` rows are expected (0: not known).
 pub fn predict(
     pipeline: &TextPipeline,
     predictor: &mut dyn Predictor,
@@ -115,16 +124,53 @@ pub fn predict(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<PredictionCounts> {
-    let labels = pipeline.labels();
-    let schema = schema(labels);
-    let mut writer = TableWriter::create(out, Arc::clone(&schema), &["id"])?;
-    let mut counts = PredictionCounts::default();
-    let mut window = TextRows::default();
-    let mut flush = |window: &mut TextRows, counts: &mut PredictionCounts| -> Result<()> {
-        let TextRows { ids, texts, pairs } = std::mem::take(window);
-        if ids.is_empty() {
-            return Ok(());
+    let schema = schema(pipeline.labels());
+    let mut writer = TableWriter::create(out, Arc::clone(&schema), &PLAIN)?;
+    let mut scoring = Scoring { pipeline, predictor, total, done: 0, progress };
+    let counts = scoring.score(rows, |columns| writer.write(columns, &schema))?;
+    writer.finish_durably()?;
+    Ok(counts)
+}
+
+/// What stays the same from window to window, and how far it is.
+struct Scoring<'s> {
+    pipeline: &'s TextPipeline,
+    predictor: &'s mut dyn Predictor,
+    total: u64,
+    /// Rows scored so far.
+    done: u64,
+    progress: &'s dyn Progress,
+}
+
+impl Scoring<'_> {
+    /// Scores rows window by window and hands on the columns of the output.
+    fn score(
+        &mut self,
+        rows: impl Iterator<Item = Result<TextRows>>,
+        mut write: impl FnMut(Vec<ArrayRef>) -> Result<()>,
+    ) -> Result<PredictionCounts> {
+        let mut counts = PredictionCounts::default();
+        let mut window = TextRows::default();
+        for rows in rows {
+            let rows = rows?;
+            window.ids.extend(rows.ids);
+            window.texts.extend(rows.texts);
+            if let Some(pairs) = rows.pairs {
+                window.pairs.get_or_insert_default().extend(pairs);
+            }
+            if window.ids.len() >= WINDOW_ROWS {
+                write(self.window(std::mem::take(&mut window), &mut counts)?)?;
+            }
         }
+        if !window.ids.is_empty() {
+            write(self.window(window, &mut counts)?)?;
+        }
+        Ok(counts)
+    }
+
+    fn window(&mut self, window: TextRows, counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
+        let TextRows { ids, texts, pairs } = window;
+        let pipeline = self.pipeline;
         let pairs_needed = pipeline.provenance.tokenize.text_pair;
         if pairs.is_some() != pairs_needed {
             let (needs, gets) = if pairs_needed { ("pairs of texts", "single texts") } else { ("single texts", "pairs") };
@@ -142,34 +188,20 @@ pub fn predict(
             )));
         }
         counts.truncated += encoded.iter().filter(|row| row.lost > 0).count() as u64;
-        let before = counts.rows;
-        let mut done = 0;
-        let logits = pipeline.logits(predictor, &encoded, progress, |rows| {
+        let (mut done, total, progress) = (self.done, self.total, self.progress);
+        let logits = pipeline.logits(self.predictor, &encoded, progress, |rows| {
             done += rows;
-            progress.advance(before + done, total, "rows", "");
+            progress.advance(done, total, "rows", "");
         })?;
+        self.done += ids.len() as u64;
         counts.rows += ids.len() as u64;
         if let Some(at) = logits.iter().position(|row| row.iter().any(|score| !score.is_finite())) {
             return Err(
                 Error::stage(format!("the model gives a score that is not a number for row {}", ids[at])).hint("the model's weights are damaged")
             );
         }
-        writer.write(columns(ids, &logits, labels), &schema)
-    };
-    for rows in rows {
-        let rows = rows?;
-        window.ids.extend(rows.ids);
-        window.texts.extend(rows.texts);
-        if let Some(pairs) = rows.pairs {
-            window.pairs.get_or_insert_default().extend(pairs);
-        }
-        if window.ids.len() >= WINDOW_ROWS {
-            flush(&mut window, &mut counts)?;
-        }
+        Ok(columns(ids, &logits, pipeline.labels()))
     }
-    flush(&mut window, &mut counts)?;
-    writer.finish()?;
-    Ok(counts)
 }
 
 fn scrubbed(
@@ -208,19 +240,12 @@ fn columns(ids: Vec<String>, logits: &[Vec<f32>], labels: &[String]) -> Vec<Arra
     columns
 }
 
-/// Rows of an ingest artifact, the given splits one after the other.
-pub fn artifact_rows(input: &Path, splits: &[String]) -> Result<impl Iterator<Item = Result<TextRows>>> {
-    let mut files = Vec::new();
-    for split in splits {
-        files.extend(files_of(&input.join(split))?);
-    }
-    Ok(files.into_iter().flat_map(|file| match TableReader::open(&file) {
-        Ok(reader) => Box::new(reader.map(|batch| {
-            let batch = batch?;
-            let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
-            Ok(TextRows { ids: strings(&batch, "id")?, texts: strings(&batch, "text")?, pairs })
-        })) as Box<dyn Iterator<Item = Result<TextRows>>>,
-        Err(error) => Box::new(std::iter::once(Err(error))),
+/// Rows of one file of an ingest artifact.
+fn part_rows(file: &Path) -> Result<impl Iterator<Item = Result<TextRows>>> {
+    Ok(TableReader::open(file)?.map(|batch| {
+        let batch = batch?;
+        let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
+        Ok(TextRows { ids: strings(&batch, "id")?, texts: strings(&batch, "text")?, pairs })
     }))
 }
 
@@ -233,7 +258,7 @@ pub fn file_rows<'r>(
 ) -> Result<impl Iterator<Item = Result<TextRows>> + 'r> {
     let encoding = TextEncoding::named(&source.encoding)?;
     let prefix = digest::of_file(&file.path)?[..8].to_owned();
-    let mut framer = Framer::open(file, source, columns, encoding)?;
+    let mut framer = Framer::open(file, source, columns, encoding, CHUNK_RECORDS)?;
     let path = file.path.clone();
     Ok(std::iter::from_fn(move || {
         let parsed = match framer.next_chunk() {
