@@ -113,10 +113,17 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     at
 }
 
+const MAX_NAME: usize = 256;
+
 /// The candidate closest to `word`, if one is close enough to be what was meant.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    // The distance takes the product of the lengths in time and memory, and nobody misspells a name of this length.
+    if word.len() > MAX_NAME {
+        return None;
+    }
     candidates
         .into_iter()
+        .filter(|candidate| candidate.len() <= MAX_NAME)
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 3)
         .min()
