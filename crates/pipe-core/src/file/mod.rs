@@ -19,6 +19,7 @@ mod vars;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::config::RunConfig;
 use crate::digest;
@@ -30,7 +31,7 @@ pub use matrix::matching;
 pub use node::{Key, Node, Value, parse};
 use stages::STAGE_KEYS;
 pub use stages::{Reference, Stage, Target};
-use vars::{Budget, Variables};
+use vars::Variables;
 pub use vars::{RUN_NAMES, fill_run_names};
 
 /// The only version of the file format so far.
@@ -157,7 +158,7 @@ impl Reader<'_> {
         self.overrides(&mut root, overrides);
         let mut variables = self.variables(&root, overrides);
         if let Some(name) = root.get("name").cloned() {
-            variables.values.entry("name".into()).or_insert(name);
+            Rc::make_mut(&mut variables.values).entry("name".into()).or_insert(name);
         }
         let Value::Map(entries) = &mut root.value else { unreachable!("checked above") };
         for (key, node) in entries.iter_mut().filter(|(key, _)| key.name != "vars" && key.name != "stages") {
@@ -192,7 +193,7 @@ impl Reader<'_> {
     }
 
     fn unknown_keys(&mut self, entries: &[(Key, Node)], known: &[&str]) {
-        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())).take(MAX_PROBLEMS) {
             self.problems.push(Problem::new(key.span, format!("unknown key `{}`", key.name)).maybe_hint(suggestion(&key.name, known)));
         }
     }
@@ -255,8 +256,7 @@ impl Reader<'_> {
                     for (key, node) in entries {
                         // A variable may read the environment; one pass, so not another variable.
                         let mut node = node.clone();
-                        let environment = Variables { values: BTreeMap::new(), environment, keep_run_names: false, budget: Budget::default() };
-                        environment.apply(&mut node, self.problems);
+                        Variables::new(BTreeMap::new(), environment).apply(&mut node, self.problems);
                         values.insert(key.name.clone(), node);
                     }
                 }
@@ -282,7 +282,7 @@ impl Reader<'_> {
                 values.insert(name.to_owned(), node);
             }
         }
-        Variables { values, environment, keep_run_names: false, budget: Budget::default() }
+        Variables::new(values, environment)
     }
 
     /// `--vars FILE`: a mapping of names to values.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::diagnostic::{Problem, Span, suggestion};
 use super::matrix::{Axis, Cell, ReferenceText, Selector, cell_name, cells, same, shown};
@@ -272,8 +273,8 @@ impl Reader<'_> {
 
     fn stage(&mut self, entry: &Entry<'_>, cell: &Cell, entries: &[Entry<'_>], all_cells: &[Vec<Cell>], variables: &Variables) -> Option<Stage> {
         let key = entry.key;
-        let mut variables = variables.clone();
-        variables.values.extend(cell.iter().map(|(axis, value)| (format!("matrix.{axis}"), value.clone())));
+        let cell_values = cell.iter().map(|(axis, value)| (format!("matrix.{axis}"), value.clone()));
+        let variables = Variables { cell: Rc::new(cell_values.collect()), ..variables.clone() };
         let mut filled = |name: &str, keep_run_names: bool| {
             entry.node.get(name).cloned().map(|mut node| {
                 Variables { keep_run_names, ..variables.clone() }.apply(&mut node, self.problems);
