@@ -22,6 +22,8 @@ mod project;
 mod rows;
 #[path = "pipeline/sample.rs"]
 mod sample;
+#[path = "pipeline/schema.rs"]
+mod schema;
 #[path = "pipeline/table.rs"]
 mod table;
 #[path = "pipeline/tokens.rs"]

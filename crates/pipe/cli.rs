@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Validate(FileArgs),
     /// Score a CSV, JSONL or Parquet file with an exported model, without a pipeline
     Predict(PredictArgs),
+    /// Print the JSON Schema of the pipeline file, for editors
+    Schema,
 }
 
 impl Command {

@@ -6,6 +6,7 @@ mod predict;
 mod publish;
 mod record;
 mod run;
+mod schema;
 mod signals;
 mod stages;
 mod status;
@@ -39,5 +40,6 @@ fn dispatch(command: &Command) -> Result<u8> {
         Command::Path(args) => status::path(args),
         Command::Validate(args) => status::validate(args),
         Command::Predict(args) => predict::command(args),
+        Command::Schema => schema::command(),
     }
 }
