@@ -10,6 +10,8 @@ mod bad_input;
 mod boundaries;
 #[path = "pipeline/cache.rs"]
 mod cache;
+#[path = "pipeline/completions.rs"]
+mod completions;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
 #[path = "pipeline/interrupted.rs"]

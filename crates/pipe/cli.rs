@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Predict(PredictArgs),
     /// Print the JSON Schema of the pipeline file, for editors
     Schema,
+    /// Print completions for a shell
+    Completions(crate::completions::CompletionsArgs),
 }
 
 impl Command {

@@ -1,6 +1,7 @@
 //! `pipe`: fine-tuning as a data pipeline. The command line, and the walk through a pipeline's stages.
 
 mod cli;
+mod completions;
 mod keys;
 mod predict;
 mod publish;
@@ -41,5 +42,6 @@ fn dispatch(command: &Command) -> Result<u8> {
         Command::Validate(args) => status::validate(args),
         Command::Predict(args) => predict::command(args),
         Command::Schema => schema::command(),
+        Command::Completions(args) => completions::command(args),
     }
 }
