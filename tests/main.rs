@@ -14,6 +14,8 @@ mod cache;
 mod completions;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
+#[path = "pipeline/init.rs"]
+mod init;
 #[path = "pipeline/interrupted.rs"]
 mod interrupted;
 #[path = "pipeline/predict.rs"]

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Schema,
     /// Print completions for a shell
     Completions(crate::completions::CompletionsArgs),
+    /// Look at a data file and write a pipeline file for it
+    Init(crate::init::InitArgs),
 }
 
 impl Command {

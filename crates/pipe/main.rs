@@ -2,6 +2,7 @@
 
 mod cli;
 mod completions;
+mod init;
 mod keys;
 mod predict;
 mod publish;
@@ -43,5 +44,6 @@ fn dispatch(command: &Command) -> Result<u8> {
         Command::Predict(args) => predict::command(args),
         Command::Schema => schema::command(),
         Command::Completions(args) => completions::command(args),
+        Command::Init(args) => init::command(args),
     }
 }

@@ -58,6 +58,20 @@ impl Read for Budgeted {
 impl Framer {
     /// Opens `file` and, where the format has a header, finds the mapped columns in it.
     pub fn open(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig, encoding: TextEncoding) -> Result<Framer> {
+        Framer::with_header(file, source, encoding, |header| ColumnMap::of_header(columns, header, &file.path))
+    }
+
+    /// Opens a file whose columns nobody has named yet; all count as dropped.
+    pub(crate) fn open_unmapped(file: &SourceFile, source: &SourceConfig, encoding: TextEncoding) -> Result<Framer> {
+        Framer::with_header(file, source, encoding, |header| Ok(ColumnMap::unmapped(header)))
+    }
+
+    fn with_header(
+        file: &SourceFile,
+        source: &SourceConfig,
+        encoding: TextEncoding,
+        map: impl FnOnce(&[String]) -> Result<ColumnMap>,
+    ) -> Result<Framer> {
         let path = &file.path;
         let handle = File::open(path).doing("open", path)?;
         let kind = match file.format {
@@ -77,7 +91,7 @@ impl Framer {
                     let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
                     names.push(encoding.decode(name).map(std::borrow::Cow::into_owned).unwrap_or_default());
                 }
-                Kind::Csv { map: ColumnMap::of_header(columns, &names, path)?, reader, read: 0 }
+                Kind::Csv { map: map(&names)?, reader, read: 0 }
             }
             SourceFormat::Jsonl => Kind::Jsonl { reader: BufReader::with_capacity(1 << 20, handle), read: 0, offset: 0 },
             SourceFormat::Parquet => {

@@ -14,6 +14,7 @@ pub use columns::ColumnMap;
 pub(crate) use frame::empty;
 pub use frame::{Framer, RawChunk};
 pub use parse::TextEncoding;
+pub(crate) use parse::strings;
 
 /// Records per chunk: the unit that threads work on. Fixed, since it decides nothing but speed.
 pub const CHUNK_RECORDS: usize = 1024;

@@ -25,7 +25,7 @@ use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use crate::parquet_io::{TableReader, TableWriter, files_of};
 use crate::scrub::ScrubPolicy;
 
-pub use encoder::{EncodedRow, TextEncoder, tokenizer_files};
+pub use encoder::{EncodedRow, TextEncoder, length_limit, tokenizer_files};
 use report::{SplitTokens, TokenReport};
 
 /// The folder of the tokenizer's files in a token artifact.
