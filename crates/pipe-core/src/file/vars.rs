@@ -30,7 +30,7 @@ pub(super) struct Budget(Rc<Cell<usize>>);
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget(Rc::new(Cell::new(4 << 20)))
+        Budget(Rc::new(Cell::new(1 << 20)))
     }
 }
 
@@ -38,7 +38,7 @@ impl Budget {
     fn spend(&self, value: &Value, node: &Node) -> Result<(), Problem> {
         let left = self.0.get().checked_sub(value.weight());
         self.0.set(left.unwrap_or(0));
-        left.map(|_| ()).ok_or_else(|| Problem::new(node.span, "the variables fill in more than 4 MiB"))
+        left.map(|_| ()).ok_or_else(|| Problem::new(node.span, "the variables fill in more than 1 MiB"))
     }
 }
 

@@ -163,7 +163,7 @@ impl Tallies {
     /// Keys that few records have are no columns, but perhaps values.
     pub(super) fn finish(self) -> Vec<ColumnFacts> {
         let records = self.records;
-        self.columns.into_iter().map(Tally::finish).filter(|facts| facts.filled * 2 >= records || facts.filled == 0).collect()
+        self.columns.into_iter().map(Tally::finish).filter(|facts| facts.filled > 0 && facts.filled * 2 >= records).collect()
     }
 }
 
