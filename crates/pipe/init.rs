@@ -82,7 +82,7 @@ fn look_at(data: &Path) -> Result<(SourceFormat, Inspection)> {
     }
     if inspection.header_is_a_row {
         return Err(Error::input(format!("the first line of {} looks like a row, not like the names of columns", data.display()))
-            .hint("put a line such as `label,text` before it"));
+            .hint("put a line such as `label,text` before it, or shorten the names"));
     }
     Ok((format, inspection))
 }

@@ -122,7 +122,8 @@ fn what_a_newcomer_gets_wrong_is_said() {
         (&["tweets.csv", "--model", "modle"], &["there is no folder modle"]),
         (&["tweets.csv", "--model", "."], &["is no model folder: it has no config.json"]),
     ] {
-        init(&project, arguments).fails(12, words);
+        let outcome = init(&project, arguments).fails(12, words);
+        assert!(!outcome.stderr.contains("Some words"), "{}", outcome.stderr);
     }
     std::fs::remove_file(model_file("tokenizer.json")).unwrap();
     init(&project, &["tweets.csv"]).fails(12, &["model cannot turn text into tokens: it has no tokenizer.json"]);

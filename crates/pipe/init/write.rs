@@ -182,10 +182,14 @@ fn quoted(text: &str) -> String {
     serde_json::Value::String(text.replace("${", "$${")).to_string()
 }
 
-/// `path` as seen from `folder`; both absolute and without links.
+/// `path` as seen from `folder`, both absolute and without links. As it is where they share nothing: neither moves with
+/// the other.
 pub(super) fn relative(path: &Path, folder: &Path) -> PathBuf {
     let (to, from): (Vec<Component<'_>>, Vec<Component<'_>>) = (path.components().collect(), folder.components().collect());
     let shared = to.iter().zip(&from).take_while(|(a, b)| a == b).count();
+    if shared <= 1 {
+        return path.to_owned();
+    }
     let up = std::iter::repeat_n(Component::ParentDir, from.len() - shared);
     let path: PathBuf = up.chain(to[shared..].iter().copied()).collect();
     if path.as_os_str().is_empty() { ".".into() } else { path }
@@ -197,7 +201,9 @@ mod tests {
 
     #[test]
     fn paths_are_seen_from_the_file() {
-        for (path, folder, expected) in [("/a/b/c.csv", "/a", "b/c.csv"), ("/a/c.csv", "/a/p/q", "../../c.csv"), ("/a/p", "/a/p", ".")] {
+        for (path, folder, expected) in
+            [("/a/b/c.csv", "/a", "b/c.csv"), ("/a/c.csv", "/a/p/q", "../../c.csv"), ("/a/p", "/a/p", "."), ("/b/c.csv", "/a/p", "/b/c.csv")]
+        {
             assert_eq!(relative(Path::new(path), Path::new(folder)), Path::new(expected));
         }
     }

@@ -81,6 +81,14 @@ fn of_lines(lines: &[Vec<u8>]) -> Guess {
     if chinese(lines) > 0.7 && share(&decodes) >= 1.0 - MAX_DAMAGED {
         return Guess::Label("gb18030");
     }
+    // Latin text has few letters with accents; Cyrillic, Greek or Korean has hardly any without.
+    let (high, plain) = lines
+        .iter()
+        .flatten()
+        .fold((0u64, 0u64), |(high, plain), byte| (high + u64::from(!byte.is_ascii()), plain + u64::from(byte.is_ascii_alphabetic())));
+    if high > plain {
+        return Guess::Unknown;
+    }
     let scores = [("windows-1252", WINDOWS_1252), ("mac-roman", MACINTOSH)].map(|(label, encoding)| (latin(lines, encoding), label));
     match scores.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)) {
         // A coin would do as well below this.
@@ -134,6 +142,7 @@ fn plausible(c: char, before: char, after: char) -> f64 {
         // Not assigned: no text has it.
         '\u{80}'..='\u{9f}' => -2.0,
         '’' | '‘' if beside(char::is_alphabetic) => 1.0,
+        '¿' | '¡' if after.is_alphabetic() && !before.is_alphabetic() => 1.0,
         '“' | '”' | '‘' | '’' | '…' | '–' | '—' | '«' | '»' | '•' | '\u{a0}' => 0.5,
         '€' | '£' | '°' | '©' | '®' | '™' if !(before.is_alphabetic() && after.is_alphabetic()) => 0.3,
         c if c.is_lowercase() && beside(|c| c.is_ascii_lowercase()) => 1.0,
@@ -148,6 +157,13 @@ fn plausible(c: char, before: char, after: char) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The fixture is the example data in small: Mac Roman, with rows that were encoded twice.
+    #[test]
+    fn the_sample_is_mac_roman() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tweets-sample.csv");
+        assert_eq!(guess(Path::new(path)).unwrap(), Guess::Label("mac-roman"));
+    }
 
     fn of(text: &str, encoding: &'static Encoding) -> Guess {
         let folder = tempfile::tempdir().unwrap();
@@ -169,7 +185,18 @@ mod tests {
         assert_eq!(of(chinese, encoding_rs::UTF_8), Guess::Utf8);
         assert_eq!(of(chinese, GB18030), Guess::Label("gb18030"));
         assert_eq!(of("plain words", encoding_rs::UTF_8), Guess::Utf8);
-        assert_ne!(of("이 제품은 정말 좋아요. 배송도 빨라요.\n너무 비싸요.\n", encoding_rs::EUC_KR), Guess::Label("gb18030"));
+        assert_eq!(of("¿Qué día es? ¡No sé! Mañana, señor.\n", WINDOWS_1252), Guess::Label("windows-1252"));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_guessed() {
+        for (text, encoding) in [
+            ("이 제품은 정말 좋아요. 배송도 빨라요.\n너무 비싸요.\n", encoding_rs::EUC_KR),
+            ("Очень хороший товар, мне понравилось.\nДоставка была долгой.\n", encoding_rs::WINDOWS_1251),
+            ("這個產品非常好用,我很喜歡。\n送貨太慢了,包裝也壞了。\n", encoding_rs::BIG5),
+        ] {
+            assert_eq!(of(text, encoding), Guess::Unknown, "{text}");
+        }
     }
 
     #[test]

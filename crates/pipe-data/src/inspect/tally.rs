@@ -11,6 +11,8 @@ const MAX_ESTIMATES: usize = 20_000;
 const MAX_COLUMNS: usize = 256;
 /// A name of more characters than this is no name.
 const MAX_NAME: usize = 64;
+/// Nor is one of so many words, where the values are of many words too.
+const SENTENCE_WORDS: usize = 5;
 /// Tokens that the special ones take, two texts included.
 const SPECIAL_TOKENS: u32 = 3;
 
@@ -156,7 +158,8 @@ impl Tallies {
         self.columns.iter().any(|tally| {
             let name = tally.facts.name.trim();
             let repeated = tally.like_its_name * 50 > tally.facts.filled && tally.facts.filled > 0;
-            name.chars().count() > MAX_NAME || repeated
+            let sentence = name.split_whitespace().count() >= SENTENCE_WORDS && tally.facts.prose * 2 > tally.facts.filled;
+            name.chars().count() > MAX_NAME || repeated || sentence
         })
     }
 

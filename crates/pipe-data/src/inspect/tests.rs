@@ -28,6 +28,7 @@ fn columns_are_counted_in_every_text_format() {
 #[test]
 fn a_first_line_that_is_a_row_is_known() {
     assert!(facts("a.csv", "positive,a fine day\nnegative,a bad day\npositive,so so\n").header_is_a_row);
+    assert!(facts("a.csv", "1,the very first of all days\n2,a fine day\n3,a bad day\n").header_is_a_row);
     assert!(!facts("a.csv", "label,text\nnegative,a bad day\npositive,so so\n").header_is_a_row);
 }
 
