@@ -308,6 +308,14 @@ fn reader_ends_soon_on_what_grows() {
     let heirs =
         (0..300).map(|at| stage(&format!("s{at}"), &format!(", from: [{}]", vec![format!("s{}", at + 1); 16].join(", ")))).collect::<String>();
     let heirs = heirs + &stage("s300", &format!(", matrix: {{ {}, {} }}", axis("a"), axis("b")));
+    let train = "uses: train, from: tok, with: { model: m, eval_strategy: epoch }";
+    let best = format!(
+        "  in: {{ uses: ingest, with: {{ source: {{ paths: [a] }}, split: {{ train: 0.8, validation: 0.2 }} }} }}\n  tok: {{ uses: tokenize, from: in, with: {{ tokenizer: m }} }}\n  train: {{ {train}, matrix: {{ {}, {} }} }}\n  best: {{ uses: export, from: [\"train[best]\", tok], matrix: {{ {}, {} }} }}\n",
+        axis("a"),
+        axis("b"),
+        axis("c"),
+        axis("d")
+    );
     let many = format!("version: 1\nstages:\n{}", stage("s", &format!(", from: [{}]", "s, ".repeat(9_000))));
     let long_key = format!("version: 1\n{}: 1\n", "k".repeat(900_000));
     for text in [
@@ -318,6 +326,7 @@ fn reader_ends_soon_on_what_grows() {
         format!("version: 1\n{texts}"),
         format!("version: 1\nstages:\n{wide}"),
         format!("version: 1\nstages:\n{heirs}"),
+        format!("version: 1\nstages:\n{best}"),
         many,
         long_key,
         "[".repeat(100_000),
