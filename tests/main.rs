@@ -10,12 +10,16 @@ mod bad_input;
 mod boundaries;
 #[path = "pipeline/cache.rs"]
 mod cache;
+#[path = "pipeline/completions.rs"]
+mod completions;
 #[path = "pipeline/crash.rs"]
 mod crash;
 #[path = "pipeline/explain.rs"]
 mod explain;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
+#[path = "pipeline/init.rs"]
+mod init;
 #[path = "pipeline/interrupted.rs"]
 mod interrupted;
 #[path = "pipeline/keeping.rs"]
@@ -30,6 +34,8 @@ mod remote;
 mod rows;
 #[path = "pipeline/sample.rs"]
 mod sample;
+#[path = "pipeline/schema.rs"]
+mod schema;
 #[path = "pipeline/shards.rs"]
 mod shards;
 #[path = "pipeline/table.rs"]

@@ -51,6 +51,12 @@ pub(crate) enum Command {
     Validate(FileArgs),
     /// Score a CSV, JSONL or Parquet file with an exported model, without a pipeline
     Predict(PredictArgs),
+    /// Print the JSON Schema of the pipeline file, for editors
+    Schema,
+    /// Print completions for a shell
+    Completions(crate::completions::CompletionsArgs),
+    /// Look at a data file and write a pipeline file for it
+    Init(crate::init::InitArgs),
 }
 
 impl Command {

@@ -1,9 +1,11 @@
 //! `pipe`: fine-tuning as a data pipeline. The command line, and the walk through a pipeline's stages.
 
 mod cli;
+mod completions;
 mod events;
 mod explain;
 mod gc;
+mod init;
 mod keys;
 mod notify;
 mod predict;
@@ -11,6 +13,7 @@ mod publish;
 mod record;
 mod run;
 mod runs;
+mod schema;
 mod signals;
 mod sources;
 mod stages;
@@ -56,5 +59,8 @@ fn dispatch(command: &Command) -> Result<u8> {
         Command::Rollback(args) => publish::rollback(args),
         Command::Validate(args) => status::validate(args),
         Command::Predict(args) => predict::command(args),
+        Command::Schema => schema::command(),
+        Command::Completions(args) => completions::command(args),
+        Command::Init(args) => init::command(args),
     }
 }

@@ -69,7 +69,10 @@ fn a_changed_source_reruns_what_reads_the_rows_that_changed() {
     project.run(&[]).code(0);
     // A duplicate changes the report of ingest, and no row that a later stage reads.
     write_rows(&project, texts(100).chain([(100, "the song number 0".to_owned())]));
-    project.pipe(&["status", "pipeline.yaml"]).code(0).prints(&["ingest      stale: source tweets.csv: content changed, +1 row", "tokenize    stale: ingest is stale"]);
+    project
+        .pipe(&["status", "pipeline.yaml"])
+        .code(0)
+        .prints(&["ingest      stale: source tweets.csv: content changed, +1 row", "tokenize    stale: ingest is stale"]);
     project.run(&[]).code(0);
     assert_stages(&project, &["!ingest", "tokenize", "train", "evaluate", "export", "predict"]);
     // New rows for training and for testing: all there is to rerun.
@@ -131,7 +134,7 @@ fn a_dry_run_makes_nothing() {
     let project = Project::finished();
     let before = written(&project);
     let outcome = project.run(&["--dry-run", "--set", "train.with.seed=7"]).code(0).prints(&["4 stages would run, 2 up to date"]);
-    assert!(outcome.stderr.contains("train would run: with.seed: default → 7"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("train would run: with.seed: 42 (default) → 7"), "{}", outcome.stderr);
     assert_eq!(written(&project), before);
 }
 

@@ -17,6 +17,7 @@ pub mod native;
 mod plan;
 mod progress;
 pub mod provenance;
+pub mod schema;
 pub mod source;
 pub mod worker;
 

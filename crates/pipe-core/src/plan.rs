@@ -1,6 +1,6 @@
 //! From a file to an order of steps: `from:` matched to what each stage kind needs.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::cache::Artifact;
 use crate::config::{IntervalStrategy, StageConfig, StageKind};
@@ -12,6 +12,8 @@ use crate::file::{PipelineFile, Problem, Reference, Stage, Target, suggestion};
 pub struct Plan<'f> {
     pub file: &'f PipelineFile,
     pub steps: Vec<Step<'f>>,
+    /// Index into `steps` by stage: a matrix makes many, and each may read all of another.
+    places: HashMap<&'f str, usize>,
 }
 
 /// One stage with its inputs found.
@@ -72,10 +74,11 @@ impl<'f> Plan<'f> {
     pub fn new(file: &'f PipelineFile) -> Result<Plan<'f>> {
         let mut problems = Vec::new();
         let order = order(file, &mut problems);
-        let mut plan = Plan { file, steps: Vec::new() };
+        let mut plan = Plan { file, steps: Vec::new(), places: HashMap::new() };
         if problems.is_empty() {
             for stage in order {
                 let inputs = plan.inputs(stage, &mut problems);
+                plan.places.insert(&stage.name, plan.steps.len());
                 plan.steps.push(Step { stage, inputs });
             }
         }
@@ -163,7 +166,7 @@ impl<'f> Plan<'f> {
         let mut used = vec![false; stage.from.len()];
         for need in needs(&stage.config) {
             let found = stage.from.iter().enumerate().find_map(|(at, reference)| {
-                let places = reference.target.stages().iter().map(|name| self.steps.iter().position(|step| step.stage.name == *name));
+                let places = reference.target.stages().iter().map(|name| self.places.get(name.as_str()).copied());
                 let steps: Vec<usize> = places.collect::<Option<_>>()?;
                 (!used[at] && need.kinds.contains(&self.steps[*steps.first()?].stage.config.kind())).then_some((at, steps))
             });
@@ -252,8 +255,8 @@ impl<'f> Plan<'f> {
 /// Depth-first in file order; a stage met again while its needs are still open closes a cycle.
 fn order<'f>(file: &'f PipelineFile, problems: &mut Vec<Problem>) -> Vec<&'f Stage> {
     struct Visit<'f, 'p> {
-        file: &'f PipelineFile,
         open: Vec<&'f str>,
+        stages: HashMap<&'f str, &'f Stage>,
         met: HashSet<&'f str>,
         done: Vec<&'f Stage>,
         problems: &'p mut Vec<Problem>,
@@ -270,7 +273,7 @@ fn order<'f>(file: &'f PipelineFile, problems: &mut Vec<Problem>) -> Vec<&'f Sta
                         let circle = self.open[at..].iter().chain([&self.open[at]]).copied().collect::<Vec<_>>().join(" ← ");
                         let problem = Problem::new(reference.span, format!("the stages form a cycle: {circle}"));
                         self.problems.push(problem.hint("remove one of these `from:` entries"));
-                    } else if let Some(needed) = self.file.stage(name) {
+                    } else if let Some(needed) = self.stages.get(name.as_str()).copied() {
                         self.stage(needed);
                     }
                 }
@@ -279,7 +282,13 @@ fn order<'f>(file: &'f PipelineFile, problems: &mut Vec<Problem>) -> Vec<&'f Sta
             self.done.push(stage);
         }
     }
-    let mut visit = Visit { file, open: Vec::new(), met: HashSet::new(), done: Vec::new(), problems };
+    let mut visit = Visit {
+        stages: file.stages.iter().map(|stage| (stage.name.as_str(), stage)).collect(),
+        open: Vec::new(),
+        met: HashSet::new(),
+        done: Vec::new(),
+        problems,
+    };
     for stage in &file.stages {
         visit.stage(stage);
     }

@@ -2,6 +2,7 @@
 //! The only home of Arrow, Parquet and tokenizers.
 
 pub mod ingest;
+pub mod inspect;
 pub mod parquet_io;
 mod parts;
 pub mod predict;

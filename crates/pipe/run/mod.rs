@@ -10,6 +10,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use pipe_core::cache::{Cache, Lock, LockError};
@@ -126,6 +127,7 @@ impl Run<'_> {
             selected: selected.clone(),
             latest: Mutex::new(self.cache.latest(&file.name)),
             artifacts: Mutex::new(BTreeMap::new()),
+            halted: AtomicBool::new(false),
             space: Mutex::new(None),
         };
         if self.args.only.is_some() {

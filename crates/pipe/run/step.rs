@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub(super) struct Walk<'r> {
     pub(super) selected: BTreeSet<usize>,
     pub(super) latest: Mutex<Latest>,
     pub(super) artifacts: Mutex<BTreeMap<usize, Arc<Artifact>>>,
+    /// A stage failed, and nothing new begins.
+    pub(super) halted: AtomicBool,
     /// Looked at once, before the first stage is made.
     pub(super) space: Mutex<Option<Result<()>>>,
 }
@@ -187,7 +190,13 @@ impl Walk<'_> {
                     record.status = Status::WouldRun;
                     return Ok(());
                 }
-                self.make(at, &inputs, found, record)?
+                match self.make(at, &inputs, found, record)? {
+                    Some(made) => made,
+                    None => {
+                        (record.status, record.reason) = (Status::Blocked, "the run ended before".to_owned());
+                        return Ok(());
+                    }
+                }
             }
         };
         record.artifact = Some(artifact.manifest.content.clone());
@@ -211,7 +220,14 @@ impl Walk<'_> {
         Ok(explain::why_stale(self.cache, last.as_ref(), found)?.join(", "))
     }
 
-    fn make(&self, at: usize, inputs: &[(usize, Arc<Artifact>)], found: StepComponents, record: &mut StageRecord) -> Result<(Artifact, Summary)> {
+    /// Absent: another stage failed while this one waited for its turn.
+    fn make(
+        &self,
+        at: usize,
+        inputs: &[(usize, Arc<Artifact>)],
+        found: StepComponents,
+        record: &mut StageRecord,
+    ) -> Result<Option<(Artifact, Summary)>> {
         let step = &self.plan.steps[at];
         self.check_space(at)?;
         if let StageConfig::Ingest(config) = &found.config {
@@ -221,11 +237,32 @@ impl Walk<'_> {
         let forced = self.options.forced.contains(&at);
         let pending = match self.begin(&found.key, forced, &progress)? {
             Begun::Pending(pending) => pending,
-            Begun::MadeByOther(artifact) => return Ok((*artifact, Summary { line: "made by another run".into(), ..Summary::default() })),
+            Begun::MadeByOther(artifact) => return Ok(Some((*artifact, Summary { line: "made by another run".into(), ..Summary::default() }))),
         };
         let memory = self.latest.lock().expect("no panic while locked").memory.get(&step.stage.name).copied();
         let _share = self.budget.take(at, demand(&found.config, &step.stage.resources, memory, &self.keys), &progress)?;
-        if forced {
+        if self.halted.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        // Before the share is given back to one that waits for it.
+        let result = self.make_pending(at, inputs, found, pending, &progress, record);
+        if result.is_err() && !self.options.keep_going {
+            self.halted.store(true, Ordering::SeqCst);
+        }
+        result.map(Some)
+    }
+
+    fn make_pending(
+        &self,
+        at: usize,
+        inputs: &[(usize, Arc<Artifact>)],
+        found: StepComponents,
+        pending: PendingArtifact,
+        progress: &StageProgress<'_>,
+        record: &mut StageRecord,
+    ) -> Result<(Artifact, Summary)> {
+        let step = &self.plan.steps[at];
+        if self.options.forced.contains(&at) {
             // Made anew, not gone on with.
             pending.clear_scratch()?;
         }
@@ -240,10 +277,10 @@ impl Walk<'_> {
             pending: &pending,
             record: self.folder.join(step.stage.folder_name()),
             signals: self.signals,
-            progress: &progress,
+            progress,
         };
         let summary = stages::run(&context)?;
-        if !self.keys.unchanged(step, &context.inputs, &found.components, &progress)? {
+        if !self.keys.unchanged(step, &context.inputs, &found.components, progress)? {
             return Err(
                 Error::input("an input changed while the stage was reading it").hint("run again once it is complete; nothing of this stage was kept")
             );

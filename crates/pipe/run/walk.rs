@@ -104,6 +104,7 @@ pub(super) fn walk(walk: &Walk<'_>, selected: &BTreeSet<usize>) -> Outcome {
                 match (&error, record.status) {
                     (Some(_), _) => State::Failed,
                     (None, Status::WouldRun) => State::WouldRun,
+                    (None, Status::Blocked) => State::Blocked,
                     (None, _) => State::Done,
                 },
             );

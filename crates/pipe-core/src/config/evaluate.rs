@@ -1,25 +1,32 @@
 //! Settings of `evaluate`, with its gates.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, Device, known_name};
 use crate::metrics::METRIC_NAMES;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
     /// A folder written by `export`; absent: the train or export stage named in `from:`.
     pub model: Option<PathBuf>,
     /// Named in the summary; `metrics.json` always holds all of them.
+    #[schemars(schema_with = "metrics_schema")]
     pub metrics: Vec<String>,
     /// Metric → condition such as `">= 0.6"`. Checked on every run, so no part of the key.
+    #[schemars(schema_with = "gate_schema")]
     pub gate: BTreeMap<String, Gate>,
+    /// Rows scored at once.
     pub per_device_eval_batch_size: usize,
+    /// Matrix products in bfloat16.
     pub bf16: bool,
     pub device: Device,
+    /// Threads of libtorch; recorded, not keyed.
     pub torch_threads: Option<usize>,
 }
 
@@ -35,6 +42,16 @@ impl Default for EvaluateConfig {
             torch_threads: None,
         }
     }
+}
+
+fn metrics_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "items": {"enum": METRIC_NAMES}})
+}
+
+/// With every name spelled out, so that an editor offers them.
+fn gate_schema(generator: &mut SchemaGenerator) -> Schema {
+    let gates: BTreeMap<&str, Schema> = METRIC_NAMES.iter().map(|&name| (name, generator.subschema_for::<Gate>())).collect();
+    json_schema!({"type": "object", "properties": gates, "additionalProperties": false})
 }
 
 /// A condition on a metric, written as an operator and a number.
@@ -84,6 +101,20 @@ impl TryFrom<String> for Gate {
         let (sign, operator) = GateOperator::SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign)).ok_or_else(complaint)?;
         let threshold: f64 = text[sign.len()..].trim().parse().map_err(|_| complaint())?;
         if threshold.is_finite() { Ok(Gate { operator, threshold }) } else { Err(complaint()) }
+    }
+}
+
+impl JsonSchema for Gate {
+    fn schema_name() -> Cow<'static, str> {
+        "Gate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An operator and a number, such as `\">= 0.6\"`.",
+            "type": "string",
+            "pattern": r"^\s*(>=|<=|>|<)\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$",
+        })
     }
 }
 

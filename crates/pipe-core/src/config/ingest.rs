@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, HumanDuration, in_range, known_name};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestConfig {
+    /// Which files.
     pub source: SourceConfig,
+    /// Which column plays which role; all others are dropped.
     pub columns: ColumnsConfig,
+    /// What personal data is replaced by a placeholder.
     pub scrub: ScrubConfig,
+    /// Whether rows of equal text are kept.
     pub dedup: Dedup,
     /// Absent: one split named `all`.
     pub split: Option<SplitConfig>,
+    /// How many bad records are too many.
     pub rejects: RejectsConfig,
     /// Compares what came in with the last good run.
     pub drift: DriftConfig,
@@ -38,7 +44,7 @@ impl Default for IngestConfig {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceConfig {
     /// Files or glob patterns, relative to the pipeline's root; or `file://`, `http(s)://`, `s3://` and `hf://` URLs.
@@ -61,7 +67,7 @@ impl Default for SourceConfig {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceFormat {
     Csv,
@@ -84,12 +90,16 @@ impl SourceFormat {
 }
 
 /// Which column of the source plays which role. Columns not named here are dropped.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColumnsConfig {
+    /// The column with the text.
     pub text: String,
+    /// The column with the second text, for pairs.
     pub text_pair: Option<String>,
+    /// The column with the class; absent: rows to be scored.
     pub label: Option<String>,
+    /// The column with each row's id, written as it is: no personal data. Absent: file digest and record number.
     pub id: Option<String>,
 }
 
@@ -99,12 +109,14 @@ impl Default for ColumnsConfig {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScrubConfig {
     /// `standard`, `strict`, `minimal` or `none`.
+    #[schemars(schema_with = "policy_schema")]
     pub policy: String,
     /// Exactly these entity types instead of the policy's.
+    #[schemars(schema_with = "entities_schema")]
     pub entities: Option<Vec<String>>,
     /// Take the policy that a finished model was trained with.
     pub model: Option<PathBuf>,
@@ -116,24 +128,29 @@ impl Default for ScrubConfig {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dedup {
     /// Rows of equal raw text: the first one stays.
     #[default]
     Exact,
+    /// All rows stay.
     None,
 }
 
 /// Shares of the splits. A row's place follows from a keyed hash of its text alone: new rows never move old ones.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitConfig {
+    /// Share of the rows that train.
     pub train: f64,
+    /// Share of the rows that are evaluated while training.
     #[serde(default)]
     pub validation: f64,
+    /// Share of the rows that are kept for the end.
     #[serde(default)]
     pub test: f64,
+    /// Another one gives other splits.
     #[serde(default = "default_seed")]
     pub seed: u64,
 }
@@ -150,7 +167,7 @@ impl SplitConfig {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RejectsConfig {
     /// More rejected rows than this share fail the stage.
@@ -166,7 +183,7 @@ impl Default for RejectsConfig {
 }
 
 /// How far an ingest may stray from that of the last good run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DriftConfig {
     /// Largest change of the number of rows, as a share of the last good run's: 0.5 allows half as many more or fewer.
@@ -183,7 +200,7 @@ impl Default for DriftConfig {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriftAction {
     #[default]
@@ -195,6 +212,14 @@ pub enum DriftAction {
 const POLICIES: [&str; 4] = ["standard", "strict", "minimal", "none"];
 /// The names `scrub.entities` knows.
 const ENTITIES: [&str; 6] = ["email", "phone", "url", "user_handle", "ip_address", "card_number"];
+
+fn policy_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"enum": POLICIES})
+}
+
+fn entities_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": ["array", "null"], "items": {"enum": ENTITIES}})
+}
 
 impl IngestConfig {
     /// The splits of the output.

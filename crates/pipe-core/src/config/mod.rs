@@ -14,6 +14,7 @@ mod units;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -29,14 +30,20 @@ pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task,
 pub use units::{ByteSize, HumanDuration};
 
 /// The kinds of stage, as `uses:` names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
+    /// Reads source files, scrubs personal data, drops duplicates, splits.
     Ingest,
+    /// Turns texts into token ids with the model's tokenizer.
     Tokenize,
+    /// Fine-tunes a model.
     Train,
+    /// Measures a model on a split, and holds it to gates.
     Evaluate,
+    /// Writes the trained model as ONNX.
     Export,
+    /// Scores rows with an exported model.
     Predict,
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Complaint;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PredictConfig {
     /// A folder written by `export`; absent: the export stage named in `from:`.
@@ -15,6 +16,7 @@ pub struct PredictConfig {
     pub tokens_per_batch: usize,
     /// Apply the scrub policy the model was trained with.
     pub scrub: bool,
+    /// Threads of ONNX Runtime; absent: one per core.
     pub threads: Option<usize>,
 }
 

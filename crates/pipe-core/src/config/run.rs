@@ -1,11 +1,12 @@
 //! The `run:` section: how runs of a pipeline behave. Nothing in it decides the bytes of an output, so nothing in
 //! it is part of a key.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Complaint, HumanDuration};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// What to do when another run of this pipeline is at work.
@@ -45,7 +46,7 @@ impl Default for RunConfig {
 }
 
 /// What a run does when another run of its pipeline is at work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// End with exit code 10.
@@ -58,7 +59,7 @@ pub enum Overlap {
 }
 
 /// A program that gets the run's record, one JSON document, on its standard input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifyConfig {
     /// The program and its arguments; no shell. `${run.id}`, `${run.date}` and `${run.outcome}` are filled in.
@@ -80,7 +81,7 @@ fn one_minute() -> HumanDuration {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Exit code 0, and something ran.
@@ -96,10 +97,12 @@ pub enum Outcome {
 }
 
 /// What one stage takes of the budget that stages share, where the estimate is wrong.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
+    /// Cores.
     pub cpus: Option<usize>,
+    /// Memory at its peak.
     pub memory: Option<ByteSize>,
 }
 

@@ -2,22 +2,25 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Complaint;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizeConfig {
     /// A folder with `tokenizer.json`.
     pub tokenizer: PathBuf,
     /// In tokens, special ones included. Absent: what the tokenizer's own files say.
     pub max_length: Option<usize>,
+    /// How a row that is too long is cut.
     pub truncation: Truncation,
+    /// Where short rows are filled up.
     pub padding: Padding,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Truncation {
     #[default]
@@ -28,7 +31,7 @@ pub enum Truncation {
     DoNotTruncate,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
     /// Padded per training batch, to its longest row.

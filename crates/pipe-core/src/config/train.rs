@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,15 +11,18 @@ use super::{Complaint, in_range, known_name};
 use crate::error::{Error, Result};
 use crate::metrics::METRIC_NAMES;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// What is learnt.
     pub task: Task,
     /// A Hugging Face model folder with safetensors.
     pub model: PathBuf,
     pub device: Device,
 
+    /// The highest one; the schedule starts or ends below it.
     pub learning_rate: f64,
+    /// How often every row is seen.
     pub num_train_epochs: f64,
     /// Above zero: overrides `num_train_epochs`.
     pub max_steps: i64,
@@ -26,41 +30,60 @@ pub struct TrainConfig {
     pub max_train_samples: Option<usize>,
     /// Evaluates on a random subset of this size while training, drawn with `seed`.
     pub max_eval_samples: Option<usize>,
+    /// Rows of one forward pass.
     pub per_device_train_batch_size: usize,
+    /// Rows scored at once.
     pub per_device_eval_batch_size: usize,
+    /// Forward passes of one step: the effective batch is this many times larger.
     pub gradient_accumulation_steps: usize,
 
+    /// How the learning rate changes over the steps.
     pub lr_scheduler_type: SchedulerType,
     /// A number of steps; below 1 a share of all steps.
     pub warmup_steps: f64,
+    /// Warm-up as a share of all steps.
     pub warmup_ratio: f64,
+    /// Of AdamW; not for biases and layer norms.
     pub weight_decay: f64,
+    /// Of AdamW.
     pub adam_beta1: f64,
+    /// Of AdamW.
     pub adam_beta2: f64,
+    /// Of AdamW.
     pub adam_epsilon: f64,
     /// 0 switches clipping off.
     pub max_grad_norm: f64,
     /// Overrides the dropout rates of the model's config.
     pub dropout: Option<f64>,
+    /// Of new weights, dropout and the order of rows.
     pub seed: u64,
 
+    /// When the model is evaluated on the split `validation`.
     #[serde(alias = "evaluation_strategy")]
     pub eval_strategy: IntervalStrategy,
+    /// With `eval_strategy: steps`.
     pub eval_steps: Option<u64>,
     /// Absent: as `eval_strategy`, so that every evaluated model can be the best one.
     pub save_strategy: Option<IntervalStrategy>,
+    /// With `save_strategy: steps`; absent: as `eval_steps`.
     pub save_steps: Option<u64>,
+    /// How often the loss is told.
     pub logging_steps: u64,
+    /// Keeps the best evaluated model instead of the last.
     pub load_best_model_at_end: bool,
     /// `loss` or a metric of `evaluate`, with or without `eval_` before it.
+    #[schemars(schema_with = "best_metric_schema")]
     pub metric_for_best_model: Option<String>,
     /// Absent: false for `loss`, true for the rest.
     pub greater_is_better: Option<bool>,
     /// Stops after this many evaluations without an improvement above `early_stopping_threshold`.
     pub early_stopping_patience: Option<u32>,
+    /// What counts as an improvement.
     pub early_stopping_threshold: f64,
 
+    /// Matrix products in bfloat16.
     pub bf16: bool,
+    /// In which order rows are seen.
     pub train_sampling_strategy: SamplingStrategy,
     /// The v4 spelling of `train_sampling_strategy: group_by_length`.
     pub group_by_length: bool,
@@ -110,7 +133,7 @@ impl Default for TrainConfig {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     #[default]
@@ -118,7 +141,7 @@ pub enum Task {
 }
 
 /// Where libtorch computes. `auto` is CUDA where a device and its libraries are present, else the CPU.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
     #[default]
@@ -127,7 +150,7 @@ pub enum Device {
     Cuda,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalStrategy {
     #[default]
@@ -136,7 +159,7 @@ pub enum IntervalStrategy {
     Epoch,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerType {
     #[default]
@@ -146,7 +169,7 @@ pub enum SchedulerType {
     ConstantWithWarmup,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplingStrategy {
     #[default]
@@ -154,6 +177,12 @@ pub enum SamplingStrategy {
     /// Rows of similar length share an (effective) batch, so that little is padded.
     GroupByLength,
     Sequential,
+}
+
+fn best_metric_schema(_: &mut SchemaGenerator) -> Schema {
+    let bare = || std::iter::once("loss").chain(METRIC_NAMES.iter().copied());
+    let names: Vec<Option<String>> = bare().map(str::to_owned).chain(bare().map(|name| format!("eval_{name}"))).map(Some).chain([None]).collect();
+    json_schema!({"enum": names})
 }
 
 impl TrainConfig {

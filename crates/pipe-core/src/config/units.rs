@@ -1,7 +1,9 @@
 //! Durations and sizes as people write them: `90s`, `1h30m`, `20GB`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A length of time written as numbers with units: `500ms`, `90s`, `10m`, `1h30m`, `2d`.
@@ -65,6 +67,20 @@ impl From<HumanDuration> for String {
     }
 }
 
+impl JsonSchema for HumanDuration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A length of time: `90s`, `10m`, `1h30m`, `2d`.",
+            "type": "string",
+            "pattern": r"^\s*([0-9]+(d|h|m|s|ms)\s*)+$",
+        })
+    }
+}
+
 /// A number of bytes: `512MB`, `20GB`, `1.5GiB`; a bare number is bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -122,6 +138,20 @@ impl std::fmt::Display for ByteSize {
 impl From<ByteSize> for String {
     fn from(size: ByteSize) -> String {
         format!("{}B", size.0)
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of bytes: `512MB`, `20GB`, `1.5GiB`.",
+            "type": "string",
+            "pattern": r"^\s*[0-9.]+\s*(([TtGgMmKk][Ii]?)?[Bb])?\s*$",
+        })
     }
 }
 

@@ -96,7 +96,12 @@ impl Sources {
         if let Some(newline) = text[start..end].find('\n') {
             end = start + newline;
         }
-        let snippet = Snippet::source(text.as_str()).path(name.as_str()).annotation(AnnotationKind::Primary.span(start..end));
+        // The one line alone: the renderer takes its time over a whole file, once for every problem.
+        let first = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let last = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let number = text[..first].matches('\n').count() + 1;
+        let annotation = AnnotationKind::Primary.span(start - first..end.min(last) - first);
+        let snippet = Snippet::source(&text[first..last]).line_start(number).path(name.as_str()).annotation(annotation);
         let mut group = Group::with_title(Level::ERROR.primary_title(problem.message.as_str())).element(snippet);
         if let Some(hint) = &problem.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
@@ -113,10 +118,17 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     at
 }
 
+const MAX_NAME: usize = 256;
+
 /// The candidate closest to `word`, if one is close enough to be what was meant.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    // The distance takes the product of the lengths in time and memory, and nobody misspells a name of this length.
+    if word.len() > MAX_NAME {
+        return None;
+    }
     candidates
         .into_iter()
+        .filter(|candidate| candidate.len() <= MAX_NAME)
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 3)
         .min()

@@ -17,8 +17,9 @@ mod node;
 mod stages;
 mod vars;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::config::RunConfig;
 use crate::digest;
@@ -35,6 +36,10 @@ pub use vars::{RUN_NAMES, fill_run_names};
 
 /// The only version of the file format so far.
 const VERSION: i64 = 1;
+/// More than anybody mends at once; those after it are left out.
+const MAX_PROBLEMS: usize = 50;
+/// A `--set` of more parts than this names no setting, and a tree that deep could not be walked.
+const MAX_SET_PARTS: usize = 16;
 const TOP_KEYS: [&str; 6] = ["version", "name", "root", "vars", "run", "stages"];
 
 /// A pipeline file, typed and checked, all variables resolved.
@@ -76,14 +81,21 @@ impl PipelineFile {
             }
             Err(error) => return Err(Error::io("read", path, error)),
         };
-        let mut sources = Sources::default();
-        let digest = digest::of_bytes(text.as_bytes());
-        sources.add(path.display().to_string(), text);
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         let folder = parent.canonicalize().doing("open the folder", parent)?;
+        PipelineFile::parse(&text, path, &folder, overrides)
+    }
+
+    /// Reads a file's text, which stands at `path` in `folder`. The file itself is not touched; `root:` is looked up
+    /// below `folder`, and files of variables are read.
+    pub fn parse(text: &str, path: &Path, folder: &Path, overrides: &Overrides) -> Result<PipelineFile> {
+        let mut sources = Sources::default();
+        let digest = digest::of_bytes(text.as_bytes());
+        sources.add(path.display().to_string(), text);
+        let folder = folder.to_owned();
         let mut problems = Vec::new();
         let read = Reader { sources: &mut sources, problems: &mut problems, folder }.read(overrides);
         match read {
@@ -94,13 +106,10 @@ impl PipelineFile {
             }
             _ => {
                 // Each cell of a matrix finds what is wrong with its stage.
-                let mut once: Vec<Problem> = Vec::new();
-                for problem in problems {
-                    if !once.contains(&problem) {
-                        once.push(problem);
-                    }
-                }
-                Err(sources.error(&once))
+                let mut met = HashSet::new();
+                problems.retain(|problem| met.insert((problem.span.source.0, problem.span.start, problem.span.end, problem.message.clone())));
+                problems.truncate(MAX_PROBLEMS);
+                Err(sources.error(&problems))
             }
         }
     }
@@ -125,6 +134,11 @@ struct Content {
 }
 
 impl Reader<'_> {
+    /// Enough is wrong: looking for more, with a suggestion for each, would only take time.
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
     fn report<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.problems.push(problem)).ok()
     }
@@ -144,7 +158,7 @@ impl Reader<'_> {
         self.overrides(&mut root, overrides);
         let mut variables = self.variables(&root, overrides);
         if let Some(name) = root.get("name").cloned() {
-            variables.values.entry("name".into()).or_insert(name);
+            Rc::make_mut(&mut variables.values).entry("name".into()).or_insert(name);
         }
         let Value::Map(entries) = &mut root.value else { unreachable!("checked above") };
         for (key, node) in entries.iter_mut().filter(|(key, _)| key.name != "vars" && key.name != "stages") {
@@ -179,7 +193,7 @@ impl Reader<'_> {
     }
 
     fn unknown_keys(&mut self, entries: &[(Key, Node)], known: &[&str]) {
-        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
+        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())).take(MAX_PROBLEMS) {
             self.problems.push(Problem::new(key.span, format!("unknown key `{}`", key.name)).maybe_hint(suggestion(&key.name, known)));
         }
     }
@@ -219,7 +233,7 @@ impl Reader<'_> {
                 self.problems.push(Problem::new(span, format!("there is no stage `{}`", parts[0])).maybe_hint(suggestion(parts[0], &names)));
                 continue;
             }
-            if parts.len() < 2 || !STAGE_KEYS.contains(&parts[1]) || parts.iter().any(|part| part.is_empty()) {
+            if !(2..=MAX_SET_PARTS).contains(&parts.len()) || !STAGE_KEYS.contains(&parts[1]) || parts.iter().any(|part| part.is_empty()) {
                 self.problems
                     .push(Problem::new(span, "expected STAGE.with.key=value").hint(format!("for example --set {}.with.key=value", parts[0])));
                 continue;
@@ -242,8 +256,7 @@ impl Reader<'_> {
                     for (key, node) in entries {
                         // A variable may read the environment; one pass, so not another variable.
                         let mut node = node.clone();
-                        let environment = Variables { values: BTreeMap::new(), environment, keep_run_names: false };
-                        environment.apply(&mut node, self.problems);
+                        Variables::new(BTreeMap::new(), environment).apply(&mut node, self.problems);
                         values.insert(key.name.clone(), node);
                     }
                 }
@@ -269,7 +282,7 @@ impl Reader<'_> {
                 values.insert(name.to_owned(), node);
             }
         }
-        Variables { values, environment, keep_run_names: false }
+        Variables::new(values, environment)
     }
 
     /// `--vars FILE`: a mapping of names to values.
@@ -288,7 +301,7 @@ impl Reader<'_> {
             return;
         };
         for (key, node) in entries {
-            if self.is_declared(&key.name, key.span, values) {
+            if !self.is_full() && self.is_declared(&key.name, key.span, values) {
                 values.insert(key.name.clone(), node.clone());
             }
         }

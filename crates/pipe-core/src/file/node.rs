@@ -49,6 +49,18 @@ impl Value {
     }
 }
 
+impl Value {
+    /// Bytes of text and values in it: what a copy of it costs.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Value::String(text) => 1 + text.len(),
+            Value::Seq(items) => 1 + items.iter().map(|node| node.value.weight()).sum::<usize>(),
+            Value::Map(entries) => 1 + entries.iter().map(|(key, node)| key.name.len() + node.value.weight()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+}
+
 impl Node {
     pub fn new(span: Span, value: Value) -> Self {
         Node { span, value }
@@ -113,6 +125,9 @@ impl Node {
 
 /// Parses one YAML document. `source` names the text in later diagnostics.
 pub fn parse(text: &str, source: SourceId) -> Result<Node, Problem> {
+    if text.len() > MAX_BYTES {
+        return Err(Problem::new(Span { source, start: 0, end: 0 }, format!("a pipeline file of more than {} KiB", MAX_BYTES >> 10)));
+    }
     let offsets = ByteOffsets::new(text);
     let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), offsets, source, depth: 0, nodes: 0 };
     builder.document()
@@ -139,7 +154,8 @@ impl ByteOffsets {
 /// Deeper files are refused: no pipeline needs it, and recursion must end somewhere.
 const MAX_DEPTH: usize = 64;
 /// Larger ones too, counted after aliases are filled in: a few lines of aliases of aliases would fill any memory.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 20_000;
+const MAX_BYTES: usize = 1 << 20;
 
 struct Builder<'t> {
     parser: Parser<'t, saphyr_parser::StrInput<'t>>,
@@ -325,6 +341,6 @@ mod tests {
         for level in 1..9 {
             text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
         }
-        assert!(parse(&text, SourceId::FILE).unwrap_err().message.contains("more than 100000 values"));
+        assert!(parse(&text, SourceId::FILE).unwrap_err().message.contains("more than 20000 values"));
     }
 }

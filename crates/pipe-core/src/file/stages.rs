@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::diagnostic::{Problem, Span, suggestion};
 use super::matrix::{Axis, Cell, ReferenceText, Selector, cell_name, cells, same, shown};
@@ -13,6 +14,11 @@ use crate::config::{Resources, StageConfig, StageKind};
 pub(super) const STAGE_KEYS: [&str; 6] = ["uses", "from", "with", "publish", "matrix", "resources"];
 /// More cells than this are a slip, not a search.
 const MAX_CELLS: usize = 1000;
+/// Stages in the file, and in all its matrices together: what is found about one is found by walking the others.
+const MAX_STAGES: usize = 500;
+const MAX_UNFOLDED: usize = 2000;
+/// No stage reads more than a few others.
+const MAX_REFERENCES: usize = 16;
 
 /// One entry of `stages:`, or one cell of a stage with a matrix.
 #[derive(Debug)]
@@ -87,20 +93,34 @@ impl Reader<'_> {
             self.problems.push(Problem::new(node.span, "`stages` is a mapping of stage names to stages"));
             return None;
         };
+        if listed.len() > MAX_STAGES {
+            self.problems.push(Problem::new(node.span, format!("a pipeline of more than {MAX_STAGES} stages")));
+            return None;
+        }
         let names: Vec<&str> = listed.iter().map(|(key, _)| key.name.as_str()).collect();
         let entries: Vec<Entry<'_>> = listed.iter().filter_map(|(key, node)| self.entry(key, node, &names, variables)).collect();
         let mut axes = BTreeMap::new();
         for at in 0..entries.len() {
             self.axes_of(at, &entries, &mut axes, &mut Vec::new());
         }
-        let mut stages = Vec::new();
-        for (at, entry) in entries.iter().enumerate() {
-            let Some(cells) = cells(&axes[&at], MAX_CELLS) else {
+        let all_cells: Vec<Vec<Cell>> = (0..entries.len()).map(|at| cells(&axes[&at], MAX_CELLS).unwrap_or_default()).collect();
+        for (entry, cells) in entries.iter().zip(&all_cells) {
+            // An axis without values was reported, and a matrix has one cell even without axes.
+            if cells.is_empty() && self.problems.is_empty() {
                 self.problems.push(Problem::new(entry.key.span, format!("stage `{}` has more than {MAX_CELLS} cells", entry.key.name)));
-                continue;
-            };
+            }
+        }
+        if all_cells.iter().map(Vec::len).sum::<usize>() > MAX_UNFOLDED {
+            self.problems.push(Problem::new(node.span, format!("the matrices of this file make more than {MAX_UNFOLDED} stages")));
+            return None;
+        }
+        let mut stages = Vec::new();
+        for (entry, cells) in entries.iter().zip(&all_cells) {
             for cell in cells {
-                stages.extend(self.stage(entry, &cell, &entries, &axes, variables));
+                if self.is_full() {
+                    return None;
+                }
+                stages.extend(self.stage(entry, cell, &entries, &all_cells, variables));
             }
         }
         Some(stages)
@@ -164,8 +184,15 @@ impl Reader<'_> {
             Value::Seq(items) => items.iter().collect(),
             _ => vec![node],
         };
+        if items.len() > MAX_REFERENCES {
+            self.problems.push(Problem::new(node.span, format!("a stage that reads more than {MAX_REFERENCES} others")));
+            return Vec::new();
+        }
         let mut references = Vec::new();
         for item in items {
+            if self.is_full() {
+                break;
+            }
             let Some(text) = self.text(item) else { continue };
             match ReferenceText::parse(&text) {
                 Err(message) => self
@@ -249,17 +276,10 @@ impl Reader<'_> {
         }
     }
 
-    fn stage(
-        &mut self,
-        entry: &Entry<'_>,
-        cell: &Cell,
-        entries: &[Entry<'_>],
-        axes: &BTreeMap<usize, Vec<Axis>>,
-        variables: &Variables,
-    ) -> Option<Stage> {
+    fn stage(&mut self, entry: &Entry<'_>, cell: &Cell, entries: &[Entry<'_>], all_cells: &[Vec<Cell>], variables: &Variables) -> Option<Stage> {
         let key = entry.key;
-        let mut variables = variables.clone();
-        variables.values.extend(cell.iter().map(|(axis, value)| (format!("matrix.{axis}"), value.clone())));
+        let cell_values = cell.iter().map(|(axis, value)| (format!("matrix.{axis}"), value.clone()));
+        let variables = Variables { cell: Rc::new(cell_values.collect()), ..variables.clone() };
         let mut filled = |name: &str, keep_run_names: bool| {
             entry.node.get(name).cloned().map(|mut node| {
                 Variables { keep_run_names, ..variables.clone() }.apply(&mut node, self.problems);
@@ -280,7 +300,7 @@ impl Reader<'_> {
         };
         let empty = Node::new(key.span, Value::Map(Vec::new()));
         let config = self.report(StageConfig::read(kind?, with.as_ref().unwrap_or(&empty)))?;
-        let from = entry.references.iter().filter_map(|(reference, span)| reference_of(reference, *span, cell, entries, axes)).collect();
+        let from = entry.references.iter().filter_map(|(reference, span)| reference_of(reference, *span, cell, entries, all_cells)).collect();
         let name = cell_name(&key.name, cell);
         let cell = cell.iter().map(|(axis, value)| (axis.clone(), shown(&value.value))).collect();
         Some(Stage { name, base: key.name.clone(), cell, config, from, publish, resources, span: key.span })
@@ -288,9 +308,9 @@ impl Reader<'_> {
 }
 
 /// What a reference in the file means for one cell. Absent only where a problem was reported before.
-fn reference_of(reference: &ReferenceText, span: Span, cell: &Cell, entries: &[Entry<'_>], axes: &BTreeMap<usize, Vec<Axis>>) -> Option<Reference> {
+fn reference_of(reference: &ReferenceText, span: Span, cell: &Cell, entries: &[Entry<'_>], all_cells: &[Vec<Cell>]) -> Option<Reference> {
     let of = entries.iter().position(|entry| entry.key.name == reference.stage)?;
-    let all = cells(&axes[&of], MAX_CELLS)?;
+    let all = &all_cells[of];
     let shared = |candidate: &Cell| {
         candidate.iter().all(|(axis, value)| {
             let own = cell.iter().find(|(name, _)| name == axis).filter(|_| reference.selector.fixed(axis).is_none());

@@ -1,6 +1,8 @@
 //! `${name}`, `${env:NAME}` and `${env:NAME:-default}`: one pass over the tree, no expressions.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::diagnostic::{Problem, suggestion};
 use super::node::{Node, Value};
@@ -8,14 +10,36 @@ use super::node::{Node, Value};
 /// Names that each run gives a value of its own. They stand in `publish` and `run.notify`, where no key is made of them.
 pub const RUN_NAMES: [&str; 4] = ["run.date", "run.time", "run.id", "run.outcome"];
 
-/// The values that `${…}` can name.
+/// The values that `${…}` can name. Cheap to copy: there is one for every cell of a matrix.
 #[derive(Clone)]
 pub(super) struct Variables {
-    pub(super) values: BTreeMap<String, Node>,
+    pub(super) values: Rc<BTreeMap<String, Node>>,
+    /// The values that one cell of a matrix has for its axes, named `matrix.axis`; they go before the others.
+    pub(super) cell: Rc<BTreeMap<String, Node>>,
     /// Reads a declared environment variable; a parameter so that tests need not touch the process.
     pub(super) environment: fn(&str) -> Option<String>,
     /// Leaves `${run.date}` and its like as they are, to be filled in by the run.
     pub(super) keep_run_names: bool,
+    pub(super) budget: Budget,
+}
+
+/// What variables may still fill in, in bytes of text and values together, over the whole file: a few lines that name
+/// a long list a thousand times would fill any memory.
+#[derive(Clone)]
+pub(super) struct Budget(Rc<Cell<usize>>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget(Rc::new(Cell::new(1 << 20)))
+    }
+}
+
+impl Budget {
+    fn spend(&self, value: &Value, node: &Node) -> Result<(), Problem> {
+        let left = self.0.get().checked_sub(value.weight());
+        self.0.set(left.unwrap_or(0));
+        left.map(|_| ()).ok_or_else(|| Problem::new(node.span, "the variables fill in more than 1 MiB"))
+    }
 }
 
 /// Fills in `${run.…}`: `values` gives each name's value, without the `run.`.
@@ -27,8 +51,15 @@ pub fn fill_run_names(text: &str, value: impl Fn(&str) -> String) -> String {
 }
 
 impl Variables {
+    pub(super) fn new(values: BTreeMap<String, Node>, environment: fn(&str) -> Option<String>) -> Variables {
+        Variables { values: Rc::new(values), cell: Rc::default(), environment, keep_run_names: false, budget: Budget::default() }
+    }
+
     /// Replaces every reference below `node`; problems are collected, so that all show at once.
     pub(super) fn apply(&self, node: &mut Node, problems: &mut Vec<Problem>) {
+        if problems.len() >= super::MAX_PROBLEMS {
+            return;
+        }
         match &mut node.value {
             Value::Seq(items) => items.iter_mut().for_each(|item| self.apply(item, problems)),
             Value::Map(entries) => entries.iter_mut().for_each(|(_, item)| self.apply(item, problems)),
@@ -92,10 +123,13 @@ impl Variables {
                 false => Err(Problem::new(node.span, format!("unknown variable `{name}`")).maybe_hint(suggestion(name, &RUN_NAMES))),
             };
         }
-        match self.values.get(name) {
-            Some(found) => Ok(found.value.clone()),
+        match self.cell.get(name).or_else(|| self.values.get(name)) {
+            Some(found) => {
+                self.budget.spend(&found.value, node)?;
+                Ok(found.value.clone())
+            }
             None => {
-                let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
+                let known: Vec<&str> = self.cell.keys().chain(self.values.keys()).map(String::as_str).collect();
                 let hint = suggestion(name, &known).unwrap_or_else(|| "declare it under `vars:`".into());
                 Err(Problem::new(node.span, format!("unknown variable `{name}`")).hint(hint))
             }
@@ -112,7 +146,7 @@ mod tests {
         let mut node = parse(text, SourceId::FILE).unwrap();
         let values = [("n", "64"), ("base", "data/m")].map(|(name, text)| (name.to_owned(), parse(text, SourceId::FILE).unwrap()));
         let environment = |name: &str| (name == "HOME_SET").then(|| "h".to_owned());
-        let variables = Variables { values: values.into(), environment, keep_run_names: false };
+        let variables = Variables::new(values.into(), environment);
         let mut problems = Vec::new();
         variables.apply(&mut node, &mut problems);
         if problems.is_empty() { Ok(node.value) } else { Err(problems) }

@@ -22,6 +22,11 @@ pub struct ColumnMap {
 }
 
 impl ColumnMap {
+    /// For a look at a file of which nothing is known: no column has a role.
+    pub(super) fn unmapped(header: &[String]) -> ColumnMap {
+        ColumnMap { width: header.len(), text: 0, text_pair: None, label: None, id: None, dropped: header.to_vec() }
+    }
+
     /// Finds every mapped column in the header of `path`.
     pub fn of_header(columns: &ColumnsConfig, header: &[String], path: &Path) -> Result<ColumnMap> {
         let find = |role: &str, name: &str| {

@@ -11,7 +11,7 @@ use pipe_core::config::{ColumnsConfig, SourceConfig, SourceFormat};
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Result};
 
-use super::{ColumnMap, Place, TextEncoding};
+use super::{CHUNK_RECORDS, ColumnMap, Place, TextEncoding};
 
 /// Records as their file frames them, not yet looked into. No `Debug`: it holds raw text.
 pub enum RawChunk {
@@ -62,6 +62,21 @@ impl Framer {
     /// Opens `file` and, where the format has a header, finds the mapped columns in it.
     /// A chunk has `chunk_records` records at most.
     pub fn open(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig, encoding: TextEncoding, chunk_records: usize) -> Result<Framer> {
+        Framer::with_header(file, source, encoding, chunk_records, |header| ColumnMap::of_header(columns, header, &file.path))
+    }
+
+    /// Opens a file whose columns nobody has named yet; all count as dropped.
+    pub(crate) fn open_unmapped(file: &SourceFile, source: &SourceConfig, encoding: TextEncoding) -> Result<Framer> {
+        Framer::with_header(file, source, encoding, CHUNK_RECORDS, |header| Ok(ColumnMap::unmapped(header)))
+    }
+
+    fn with_header(
+        file: &SourceFile,
+        source: &SourceConfig,
+        encoding: TextEncoding,
+        chunk_records: usize,
+        map: impl FnOnce(&[String]) -> Result<ColumnMap>,
+    ) -> Result<Framer> {
         let path = &file.path;
         let mut header_names = Vec::new();
         let handle = File::open(path).doing("open", path)?;
@@ -82,7 +97,7 @@ impl Framer {
                     let name = if at == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
                     names.push(encoding.decode(name).map(std::borrow::Cow::into_owned).unwrap_or_default());
                 }
-                let map = ColumnMap::of_header(columns, &names, path)?;
+                let map = map(&names)?;
                 header_names = names;
                 Kind::Csv { map, reader, read: 0 }
             }
@@ -235,7 +250,6 @@ fn csv_error(path: &Path, record: u64, error: csv::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CHUNK_RECORDS;
     use super::*;
 
     fn read(text: &str) -> Result<usize> {

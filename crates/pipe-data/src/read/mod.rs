@@ -17,7 +17,7 @@ pub use columns::ColumnMap;
 pub(crate) use frame::empty;
 pub use frame::{Framer, RawChunk};
 pub use parse::TextEncoding;
-pub(crate) use parse::mend_place;
+pub(crate) use parse::{mend_place, strings};
 
 /// Records per chunk, at most: the unit that threads work on. Fixed, since it decides nothing but speed.
 pub const CHUNK_RECORDS: usize = 1024;

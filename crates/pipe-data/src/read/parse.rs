@@ -159,7 +159,8 @@ pub(super) fn text_column(batch: &RecordBatch, role: &str, column: &str, path: &
     })
 }
 
-fn strings(array: &ArrayRef, integers: bool) -> Option<Vec<Option<String>>> {
+/// Texts, and for labels and ids integers and true/false too; absent for all other types.
+pub(crate) fn strings(array: &ArrayRef, integers: bool) -> Option<Vec<Option<String>>> {
     fn collect<'a, T: std::fmt::Display + 'a>(values: impl Iterator<Item = Option<T>>) -> Option<Vec<Option<String>>> {
         Some(values.map(|value| value.map(|value| value.to_string())).collect())
     }

@@ -165,7 +165,7 @@ fn json(path: &Path) -> Option<Value> {
 }
 
 /// The smaller of what the tokenizer's and the model's config allow.
-fn length_limit(folder: &Path) -> Option<usize> {
+pub fn length_limit(folder: &Path) -> Option<usize> {
     let tokenizer =
         json(&folder.join("tokenizer_config.json")).and_then(|config| config.get("model_max_length")?.as_u64()).filter(|&limit| limit < NO_LIMIT);
     let model = json(&folder.join("config.json")).and_then(|config| config.get("max_position_embeddings")?.as_u64());

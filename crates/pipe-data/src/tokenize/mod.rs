@@ -29,7 +29,7 @@ use crate::parquet_io::{TableReader, TableWriter};
 use crate::parts::{Part, parts_of};
 use crate::scrub::ScrubPolicy;
 
-pub use encoder::{EncodedRow, TextEncoder, tokenizer_files};
+pub use encoder::{EncodedRow, TextEncoder, length_limit, tokenizer_files};
 use report::{SplitTokens, TokenReport};
 
 /// The folder of the tokenizer's files in a token artifact.

@@ -1,0 +1,317 @@
+//! What settings mean for keys: only what they say counts, not how they are written; and everything that they say does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pipe_core::config::{StageConfig, StageKind};
+use pipe_core::file::{SourceId, parse};
+use pipe_core::key::{Components, Key};
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+/// One setting with some of its values, in JSON.
+struct Setting {
+    /// Below `with:`.
+    path: &'static str,
+    values: &'static [&'static str],
+    /// Whether it decides the output, and so the key.
+    keyed: bool,
+}
+
+const fn keyed(path: &'static str, values: &'static [&'static str]) -> Setting {
+    Setting { path, values, keyed: true }
+}
+
+const fn left_out(path: &'static str, values: &'static [&'static str]) -> Setting {
+    Setting { path, values, keyed: false }
+}
+
+const INGEST: &[Setting] = &[
+    left_out("source.paths", &[r#"["a.csv"]"#, r#"["b.csv", "c/*.csv"]"#]),
+    keyed("source.format", &["null", r#""csv""#, r#""tsv""#, r#""jsonl""#, r#""parquet""#]),
+    keyed("source.encoding", &[r#""utf-8""#, r#""mac-roman""#, r#""gb18030""#]),
+    keyed("source.delimiter", &["null", r#"";""#, r#""|""#]),
+    left_out("source.settle", &["null", r#""10m""#, r#""1h30m""#]),
+    left_out("source.min_files", &["null", "1", "7"]),
+    keyed("columns.text", &[r#""text""#, r#""body""#]),
+    keyed("columns.text_pair", &["null", r#""second""#, r#""third""#]),
+    keyed("columns.label", &["null", r#""label""#, r#""mood""#]),
+    keyed("columns.id", &["null", r#""id""#, r#""nr""#]),
+    keyed("scrub.policy", &[r#""standard""#, r#""strict""#, r#""minimal""#, r#""none""#]),
+    keyed("scrub.entities", &["null", "[]", r#"["email"]"#, r#"["email", "phone"]"#]),
+    left_out("scrub.model", &["null", r#""a/model""#, r#""b/model""#]),
+    keyed("dedup", &[r#""exact""#, r#""none""#]),
+    keyed(
+        "split",
+        &[
+            "null",
+            r#"{"train": 0.8, "validation": 0.1, "test": 0.1, "seed": 42}"#,
+            r#"{"train": 0.8, "validation": 0.1, "test": 0.1, "seed": 43}"#,
+            r#"{"train": 0.8, "validation": 0.2}"#,
+            r#"{"train": 0.8, "test": 0.2}"#,
+            r#"{"train": 1}"#,
+        ],
+    ),
+    keyed("rejects.max_ratio", &["0.2", "0", "0.5"]),
+    keyed("rejects.max_count", &["null", "0", "10"]),
+    left_out("drift.max_row_change", &["0.5", "null", "0.1"]),
+    left_out("drift.columns", &["true", "false"]),
+    left_out("drift.action", &[r#""warn""#, r#""gate""#]),
+];
+
+const TOKENIZE: &[Setting] = &[
+    left_out("tokenizer", &[r#""a/model""#, r#""b/model""#]),
+    keyed("max_length", &["null", "64", "128"]),
+    keyed("truncation", &[r#""longest_first""#, r#""only_first""#, r#""only_second""#, r#""do_not_truncate""#]),
+    keyed("padding", &[r#""longest""#, r#""max_length""#]),
+];
+
+const TRAIN: &[Setting] = &[
+    keyed("task", &[r#""sequence-classification""#]),
+    left_out("model", &[r#""a/model""#, r#""b/model""#]),
+    left_out("device", &[r#""auto""#, r#""cpu""#, r#""cuda""#]),
+    keyed("learning_rate", &["5e-5", "3e-5", "0.001"]),
+    keyed("num_train_epochs", &["3", "1", "2.5"]),
+    keyed("max_steps", &["-1", "10", "100"]),
+    keyed("max_train_samples", &["null", "100", "200"]),
+    keyed("max_eval_samples", &["null", "100", "200"]),
+    keyed("per_device_train_batch_size", &["8", "16"]),
+    keyed("per_device_eval_batch_size", &["8", "32"]),
+    keyed("gradient_accumulation_steps", &["1", "2"]),
+    keyed("lr_scheduler_type", &[r#""linear""#, r#""cosine""#, r#""constant""#, r#""constant_with_warmup""#]),
+    keyed("warmup_steps", &["0", "0.1", "50"]),
+    keyed("warmup_ratio", &["0", "0.1"]),
+    keyed("weight_decay", &["0", "0.01"]),
+    keyed("adam_beta1", &["0.9", "0.8"]),
+    keyed("adam_beta2", &["0.999", "0.98"]),
+    keyed("adam_epsilon", &["1e-8", "1e-6"]),
+    keyed("max_grad_norm", &["1", "0", "5"]),
+    keyed("dropout", &["null", "0", "0.2"]),
+    keyed("seed", &["42", "7"]),
+    keyed("eval_strategy", &[r#""no""#, r#""epoch""#, r#""steps""#]),
+    keyed("eval_steps", &["null", "10", "20"]),
+    keyed("save_strategy", &["null", r#""no""#, r#""epoch""#, r#""steps""#]),
+    keyed("save_steps", &["null", "10", "20"]),
+    keyed("logging_steps", &["50", "10"]),
+    keyed("load_best_model_at_end", &["false", "true"]),
+    keyed("metric_for_best_model", &["null", r#""f1_macro""#, r#""accuracy""#, r#""loss""#]),
+    keyed("greater_is_better", &["null", "true", "false"]),
+    keyed("early_stopping_patience", &["null", "1", "3"]),
+    keyed("early_stopping_threshold", &["0", "0.01"]),
+    keyed("bf16", &["false", "true"]),
+    keyed("train_sampling_strategy", &[r#""random""#, r#""group_by_length""#, r#""sequential""#]),
+    keyed("group_by_length", &["false", "true"]),
+    left_out("torch_threads", &["null", "1", "4"]),
+];
+
+const EVALUATE: &[Setting] = &[
+    left_out("model", &["null", r#""a/model""#]),
+    left_out("metrics", &[r#"["accuracy", "f1_macro"]"#, r#"["accuracy"]"#, "[]"]),
+    left_out("gate", &["{}", r#"{"f1_macro": ">= 0.5"}"#, r#"{"accuracy": "> 0.1", "loss": "< 2"}"#]),
+    keyed("per_device_eval_batch_size", &["32", "8"]),
+    keyed("bf16", &["false", "true"]),
+    left_out("device", &[r#""auto""#, r#""cpu""#]),
+    left_out("torch_threads", &["null", "2"]),
+];
+
+const EXPORT: &[Setting] =
+    &[keyed("format", &[r#""onnx""#]), keyed("parity.max_abs_diff", &["1e-4", "1e-3", "0"]), keyed("parity.rows", &["64", "8"])];
+
+const PREDICT: &[Setting] = &[
+    left_out("model", &["null", r#""a/model""#]),
+    keyed("tokens_per_batch", &["1024", "2048"]),
+    keyed("scrub", &["true", "false"]),
+    left_out("threads", &["null", "2"]),
+];
+
+/// Settings that have to be written down.
+const REQUIRED: [&str; 3] = ["source.paths", "tokenizer", "model"];
+
+fn settings(kind: StageKind) -> &'static [Setting] {
+    match kind {
+        StageKind::Ingest => INGEST,
+        StageKind::Tokenize => TOKENIZE,
+        StageKind::Train => TRAIN,
+        StageKind::Evaluate => EVALUATE,
+        StageKind::Export => EXPORT,
+        StageKind::Predict => PREDICT,
+    }
+}
+
+/// For each setting the value it has, or none where it is not written down.
+type Choice = Vec<Option<usize>>;
+
+fn choices() -> impl Strategy<Value = (StageKind, Choice)> {
+    proptest::sample::select(StageKind::ALL.as_slice()).prop_flat_map(|kind| {
+        let one = |setting: &'static Setting| {
+            let values = 0..setting.values.len();
+            let weight = if REQUIRED.contains(&setting.path) && kind != StageKind::Evaluate && kind != StageKind::Predict { 0 } else { 2 };
+            prop_oneof![weight => Just(None), 1 => values.prop_map(Some)]
+        };
+        (Just(kind), settings(kind).iter().map(one).collect::<Vec<_>>())
+    })
+}
+
+fn put(into: &mut Map<String, Value>, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(into.insert(path.to_owned(), value)),
+        Some((first, rest)) => {
+            if let Value::Object(inner) = into.entry(first).or_insert_with(|| Value::Object(Map::new())) {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn written(kind: StageKind, choice: &Choice) -> Value {
+    let mut with = Map::new();
+    for (setting, at) in settings(kind).iter().zip(choice) {
+        if let Some(at) = at {
+            put(&mut with, setting.path, serde_json::from_str(setting.values[*at]).unwrap());
+        }
+    }
+    Value::Object(with)
+}
+
+/// As a pipeline file would have it, its keys in an order that `seed` gives.
+fn yaml(value: &Value, seed: &mut u64) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<String> = Vec::new();
+            for (name, value) in map {
+                *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let at = (*seed >> 33) as usize % (entries.len() + 1);
+                entries.insert(at, format!("{name}: {}", yaml(value, seed)));
+            }
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(|item| yaml(item, seed)).collect::<Vec<_>>().join(", ")),
+        scalar => scalar.to_string(),
+    }
+}
+
+/// Absent where the values do not go together, such as `eval_strategy: steps` without `eval_steps`.
+fn read(kind: StageKind, with: &Value, mut seed: u64) -> Option<StageConfig> {
+    let node = parse(&yaml(with, &mut seed), SourceId::FILE).unwrap();
+    StageConfig::read(kind, &node).ok()
+}
+
+fn components(config: &StageConfig) -> Components {
+    Components {
+        stage: config.kind(),
+        version: config.kind().version(),
+        with: config.semantic(),
+        inputs: Vec::new(),
+        sources: Vec::new(),
+        assets: BTreeMap::new(),
+        environment: BTreeMap::new(),
+    }
+}
+
+fn key(config: &StageConfig) -> Key {
+    Key::of(&components(config))
+}
+
+/// Every setting with its value, defaults too.
+fn full(config: &StageConfig) -> Value {
+    match config {
+        StageConfig::Ingest(config) => serde_json::to_value(config),
+        StageConfig::Tokenize(config) => serde_json::to_value(config),
+        StageConfig::Train(config) => serde_json::to_value(config),
+        StageConfig::Evaluate(config) => serde_json::to_value(config),
+        StageConfig::Export(config) => serde_json::to_value(config),
+        StageConfig::Predict(config) => serde_json::to_value(config),
+    }
+    .unwrap()
+}
+
+/// The same, of two spellings the one that counts.
+fn meant(config: &StageConfig) -> Value {
+    match config {
+        StageConfig::Train(config) => serde_json::to_value(config.canonical()).unwrap(),
+        other => full(other),
+    }
+}
+
+/// Leaves out of `full` what `written` does not have, at random.
+fn some_defaults(full: &Value, written: Option<&Value>, seed: &mut u64) -> Value {
+    let Value::Object(map) = full else { return full.clone() };
+    let mut kept = Map::new();
+    for (name, value) in map {
+        let own = written.and_then(|written| written.get(name));
+        *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        if own.is_some() || *seed >> 63 == 0 {
+            // A mapping without a default has to be whole.
+            let value = if name == "split" || name == "gate" { value.clone() } else { some_defaults(value, own, seed) };
+            kept.insert(name.clone(), value);
+        }
+    }
+    Value::Object(kept)
+}
+
+proptest! {
+    #![proptest_config(crate::config(500))]
+
+    #[test]
+    fn settings_count_however_they_are_written((kind, choice) in choices(), mut seed in any::<u64>()) {
+        let with = written(kind, &choice);
+        let config = read(kind, &with, 0);
+        prop_assume!(config.is_some());
+        let config = config.unwrap();
+        let reordered = read(kind, &with, seed).unwrap();
+        prop_assert_eq!(reordered.semantic(), config.semantic());
+        prop_assert_eq!(key(&reordered), key(&config));
+        let spelled_out = read(kind, &full(&config), seed).expect("a full serialisation reads back");
+        prop_assert_eq!(spelled_out.semantic(), config.semantic());
+        prop_assert_eq!(key(&spelled_out), key(&config));
+        let partly = read(kind, &some_defaults(&full(&config), Some(&with), &mut seed), seed).expect("so does a part");
+        prop_assert_eq!(key(&partly), key(&config));
+    }
+
+    #[test]
+    fn settings_that_decide_the_output_change_the_key((kind, choice) in choices(), which in any::<prop::sample::Index>(), other in any::<prop::sample::Index>()) {
+        let at = which.index(choice.len());
+        let setting = &settings(kind)[at];
+        let mut changed = choice.clone();
+        changed[at] = Some(other.index(setting.values.len()));
+        let (before, after) = (read(kind, &written(kind, &choice), 0), read(kind, &written(kind, &changed), 0));
+        prop_assume!(before.is_some() && after.is_some());
+        let (before, after) = (before.unwrap(), after.unwrap());
+        let differs = meant(&before) != meant(&after);
+        prop_assert_eq!(key(&before) != key(&after), differs && setting.keyed, "{}: {:?}", setting.path, full(&after));
+    }
+}
+
+#[test]
+fn the_version_of_a_stage_is_in_its_key() {
+    for kind in StageKind::ALL {
+        let mut with = Map::new();
+        for setting in settings(kind).iter().filter(|setting| REQUIRED.contains(&setting.path)) {
+            put(&mut with, setting.path, serde_json::from_str(setting.values[0]).unwrap());
+        }
+        let now = components(&read(kind, &Value::Object(with), 0).unwrap());
+        let next = Components { version: now.version + 1, ..now.clone() };
+        assert_ne!(Key::of(&now), Key::of(&next), "{}", kind.name());
+    }
+}
+
+/// A new setting has to get a line above.
+#[test]
+fn every_setting_is_tried() {
+    fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) if !matches!(path, "split" | "gate") => {
+                for (name, value) in map {
+                    leaves(value, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
+                }
+            }
+            _ => drop(found.insert(path.to_owned())),
+        }
+    }
+    for kind in StageKind::ALL {
+        let first: Choice = settings(kind).iter().map(|_| Some(0)).collect();
+        let mut found = BTreeSet::new();
+        leaves(&full(&read(kind, &written(kind, &first), 0).unwrap()), "", &mut found);
+        let tried: BTreeSet<String> = settings(kind).iter().map(|setting| setting.path.to_owned()).collect();
+        assert_eq!(found, tried, "{}", kind.name());
+    }
+}
