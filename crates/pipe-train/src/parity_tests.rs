@@ -156,10 +156,10 @@ fn sample_tokens(folder: &Path) -> PathBuf {
         assets: BTreeMap::new(),
         environment: BTreeMap::new(),
     };
-    let pending = cache.begin(&Key::of(&components)).unwrap();
+    let pending = cache.begin(&Key::of(&components), "").unwrap();
     let shards = pending.shards();
     let summary = pipe_data::ingest::run(&config, folder, &[source], &pending.out(), &shards, &Silent).unwrap();
-    let rows = pending.commit(&components, summary.splits.clone()).unwrap();
+    let rows = pending.commit(&components, Vec::new(), summary.splits.clone()).unwrap();
     let config = TokenizeConfig { tokenizer: fixture("tiny-bert"), ..TokenizeConfig::default() };
     pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &shards, &Silent).unwrap();
     tokens

@@ -91,7 +91,10 @@ pub(super) fn walk(walk: &Walk<'_>, selected: &BTreeSet<usize>) -> Outcome {
                 _ => {
                     for at in ready {
                         let (sender, states_then) = (sender.clone(), states.clone());
-                        scope.spawn(move || sender.send((at, bring(walk, at, &states_then))));
+                        scope.spawn(move || {
+                            // The walk listens until all have ended.
+                            let _ = sender.send((at, bring(walk, at, &states_then)));
+                        });
                         states.insert(at, State::Running);
                     }
                     receiver.recv().expect("a step is running")
