@@ -211,3 +211,42 @@ fn what_decides_no_byte_keeps_every_key() {
     let files = entries(&moved.root).len();
     assert!(files > 3);
 }
+
+#[test]
+fn what_decides_a_byte_changes_the_key_of_its_stage() {
+    let project = Project::finished();
+    let key = |project: &Project, stage: &str, arguments: &[&str]| {
+        let keys = keys(project, arguments);
+        keys.into_iter().find(|(name, _)| name == stage).unwrap().1.unwrap_or_else(|| panic!("{stage} has no key"))
+    };
+    let flip = |project: &Project, name: &str| {
+        let mut bytes = std::fs::read(project.path(name)).unwrap();
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+        project.write(name, bytes);
+    };
+    for (stage, file) in [
+        ("ingest", "tweets.csv"),
+        ("tokenize", "model/tokenizer.json"),
+        ("tokenize", "model/vocab.txt"),
+        ("tokenize", "model/config.json"),
+        ("train", "model/model.safetensors"),
+    ] {
+        let before = key(&project, stage, &[]);
+        flip(&project, file);
+        assert_ne!(key(&project, stage, &[]), before, "{stage} reads {file}");
+        flip(&project, file);
+        assert_eq!(key(&project, stage, &[]), before, "{stage}: the same again");
+    }
+    for (stage, set) in [
+        ("ingest", "dedup=none"),
+        ("ingest", "shard_rows=64"),
+        ("tokenize", "padding=max_length"),
+        ("train", "bf16=true"),
+        ("evaluate", "per_device_eval_batch_size=4"),
+        ("export", "parity={rows: 3}"),
+        ("predict", "scrub=false"),
+    ] {
+        assert_ne!(key(&project, stage, &["--set", &format!("{stage}.with.{set}")]), key(&project, stage, &[]), "{stage}: {set}");
+    }
+}
