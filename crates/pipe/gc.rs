@@ -11,8 +11,7 @@ use crate::runs::{self, find_run};
 use crate::terminal::{print_result, table};
 
 pub(crate) fn command(args: &GcArgs) -> Result<u8> {
-    let (cache, _) = args.cache.find()?;
-    let cache = Cache::open(cache.dir())?;
+    let cache = Cache::open(args.cache.find()?.0.dir())?;
     let policy =
         GcPolicy { older_than: args.older_than.0, max_size: args.max_size.map(|size| size.0), records_older_than: args.records_older_than.0 };
     let (recent, old_runs) = runs_kept(&cache, args.keep_runs);
@@ -43,9 +42,14 @@ pub(crate) fn command(args: &GcArgs) -> Result<u8> {
 fn runs_kept(cache: &Cache, count: usize) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
     let (mut outputs, mut old) = (BTreeSet::new(), BTreeSet::new());
-    for run in runs::all(cache).into_iter().rev() {
+    let read = runs::all(cache);
+    // What a kill left without a record, or another version of pipe wrote.
+    old.extend(runs::names(cache).into_iter().filter(|name| !read.iter().any(|run| run.run == *name)));
+    for run in read.into_iter().rev() {
+        let made = run.stages.iter().any(|stage| stage.artifact.is_some());
         let number = met.entry(run.pipeline.clone()).or_default();
-        *number += 1;
+        // A run that made and reused nothing protects nothing.
+        *number += usize::from(made);
         if *number <= count {
             outputs.extend(run.stages.into_iter().filter_map(|stage| stage.artifact));
         } else {
@@ -56,8 +60,8 @@ fn runs_kept(cache: &Cache, count: usize) -> (BTreeSet<String>, BTreeSet<String>
 }
 
 pub(crate) fn pin(args: &PinArgs) -> Result<u8> {
-    let cache = args.cache.find()?.0;
-    for content in chosen(&cache, args)? {
+    let (cache, pipeline) = args.cache.find()?;
+    for content in chosen(&cache, pipeline.as_deref(), args)? {
         cache.pin(&content, args.reason.as_deref().unwrap_or("by hand"))?;
         print_result(&format!("{content} is kept"));
     }
@@ -65,8 +69,8 @@ pub(crate) fn pin(args: &PinArgs) -> Result<u8> {
 }
 
 pub(crate) fn unpin(args: &PinArgs) -> Result<u8> {
-    let cache = args.cache.find()?.0;
-    for content in chosen(&cache, args)? {
+    let (cache, pipeline) = args.cache.find()?;
+    for content in chosen(&cache, pipeline.as_deref(), args)? {
         if cache.unpin(&content)? {
             print_result(&format!("{content} is no longer pinned"));
         }
@@ -75,12 +79,20 @@ pub(crate) fn unpin(args: &PinArgs) -> Result<u8> {
 }
 
 /// The artifacts that a content id (or its beginning) or a run stands for.
-fn chosen(cache: &Cache, args: &PinArgs) -> Result<Vec<String>> {
-    let artifacts: Vec<String> =
-        cache.artifacts()?.into_iter().map(|entry| entry.content).filter(|id| args.what.len() >= 4 && id.starts_with(&args.what)).collect();
-    match artifacts.as_slice() {
-        [one] => Ok(vec![one.clone()]),
-        [] => Ok(find_run(cache, None, &args.what)?.stages.into_iter().filter_map(|stage| stage.artifact).collect()),
-        several => Err(Error::input(format!("`{}` fits {} artifacts", args.what, several.len())).hint("give more of its name")),
+fn chosen(cache: &Cache, pipeline: Option<&str>, args: &PinArgs) -> Result<Vec<String>> {
+    let named = |id: &String| args.what.len() >= 4 && id.starts_with(&args.what);
+    // A pin may outlive its artifact.
+    let mut artifacts: BTreeSet<String> = cache.artifacts()?.into_iter().map(|entry| entry.content).filter(named).collect();
+    artifacts.extend(cache.pins().into_iter().filter(named));
+    match artifacts.len() {
+        0 => {}
+        1 => return Ok(artifacts.into_iter().collect()),
+        several => return Err(Error::input(format!("`{}` fits {several} artifacts", args.what)).hint("give more of its name")),
     }
+    let run = find_run(cache, pipeline, &args.what)?;
+    let outputs: Vec<String> = run.stages.into_iter().filter_map(|stage| stage.artifact).collect();
+    if outputs.is_empty() {
+        return Err(Error::input(format!("run {} made no output", run.run)).hint("choose another: `pipe ls` lists them"));
+    }
+    Ok(outputs)
 }

@@ -72,7 +72,7 @@ impl KeyContext<'_> {
             },
             _ => Vec::new(),
         };
-        let notes = named.iter().map(|source| self.note(source)).collect::<Result<Vec<_>>>()?;
+        let notes = named.iter().map(|source| self.note(source, progress)).collect::<Result<Vec<_>>>()?;
         let sources: Vec<SourceFile> = named.into_iter().map(|source| source.file).collect();
         let mut assets = BTreeMap::new();
         for asset in step.stage.config.assets() {
@@ -80,7 +80,7 @@ impl KeyContext<'_> {
                 Ok(folder) => folder,
                 Err(reasons) => return Ok(Resolved::NotFetched(reasons)),
             };
-            assets.insert(asset.setting.to_owned(), self.asset(&asset, &folder)?);
+            assets.insert(asset.setting.to_owned(), self.asset(&asset, &folder, progress)?);
             config.set_asset(asset.setting, folder);
         }
         let components = Components {
@@ -100,8 +100,8 @@ impl KeyContext<'_> {
         Ok(matches!(self.components(step, inputs, progress)?, Resolved::Known(now) if now.components == *components))
     }
 
-    fn note(&self, source: &NamedSource) -> Result<SourceNote> {
-        let (digest, size) = self.digests.file_and_size(&source.file.path)?;
+    fn note(&self, source: &NamedSource, progress: &dyn Progress) -> Result<SourceNote> {
+        let (digest, size) = self.digests.file_and_size(&source.file.path, progress)?;
         Ok(SourceNote { name: source.name.clone(), digest, size, records: None })
     }
 
@@ -121,7 +121,7 @@ impl KeyContext<'_> {
         Ok(self.fetched.folder(&url, what, &wanted, progress)?.map_err(named))
     }
 
-    fn asset(&self, asset: &Asset, folder: &Path) -> Result<String> {
+    fn asset(&self, asset: &Asset, folder: &Path, progress: &dyn Progress) -> Result<String> {
         if !folder.is_dir() {
             let hint = match asset.kind {
                 AssetKind::Model | AssetKind::Tokenizer => "give a Hugging Face model folder; the example model comes with `cargo xtask setup`",
@@ -143,7 +143,7 @@ impl KeyContext<'_> {
         if let Some(missing) = names.iter().find(|name| !folder.join(name).is_file()) {
             return Err(Error::input(format!("{} has no {missing}", folder.display())).hint("give a folder made by pipe's export stage"));
         }
-        self.digests.files(folder, &names)
+        self.digests.files(folder, &names, progress)
     }
 
     /// What computes, as far as the bytes of the output depend on it: native libraries, device, detectors, formats.

@@ -32,7 +32,8 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     pipe_core::hide_panics();
-    let result = std::panic::catch_unwind(|| dispatch(&cli.command)).unwrap_or_else(|_| Err(Error::internal("pipe met a fault of its own")));
+    let result = std::panic::catch_unwind(|| dispatch(&cli.command).and_then(|code| terminal::check_results().map(|()| code)))
+        .unwrap_or_else(|_| Err(Error::internal("pipe met a fault of its own")));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

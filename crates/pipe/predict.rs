@@ -1,5 +1,6 @@
 //! `pipe predict`: scores one file with an exported model, without a pipeline.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use pipe_core::config::{ColumnsConfig, RejectsConfig, SourceConfig, SourceFormat};
@@ -37,8 +38,12 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let mut predictor = OrtPredictor::open(&args.model, &NativeLibraries::locate()?, args.threads)?;
     let mut rejected = 0;
     let file = SourceFile { path: args.input.clone(), format };
+    if same_file(&args.input, &args.output) {
+        return Err(Error::usage(format!("the output is the input: {}", args.output.display())).hint("give --output another name"));
+    }
     // Written aside: a reader of the output sees all rows or none.
-    let aside = args.output.with_extension("parquet.part");
+    let name = args.output.file_name().ok_or_else(|| Error::usage("--output names no file"))?.to_string_lossy();
+    let aside = args.output.with_file_name(format!(".{name}.{}.part", ulid::Ulid::generate()));
     let rows = file_rows(&file, &source, &columns, &mut rejected)?;
     let counts = predict(&pipeline, &mut predictor, rows, 0, &aside, &progress);
     drop(progress);
@@ -60,6 +65,12 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
     print_result(&format!("{}: {} rows scored{notes}", args.output.display(), counts.rows));
     Ok(0)
+}
+
+/// Whether two paths lead to one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|stat| (stat.dev(), stat.ino())).ok();
+    identity(a).is_some_and(|a| Some(a) == identity(b))
 }
 
 /// Nothing scored, or many rows left out, is no success: a nightly job would not notice.

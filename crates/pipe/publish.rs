@@ -35,6 +35,16 @@ pub(crate) struct Publisher<'p> {
     pipeline: &'p str,
 }
 
+/// What publishing led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Published {
+    Now,
+    /// It was there.
+    Unchanged,
+    /// It was rolled back before.
+    HeldBack,
+}
+
 /// `published/<digest of the target's path>.json`
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
@@ -68,29 +78,33 @@ impl<'p> Publisher<'p> {
         self.root.join(fill_run_names(&text.to_string_lossy(), |name| run_name(self.run, name)))
     }
 
-    /// Makes `target` hold what `artifact` holds, unless it does already. True if something was copied.
-    pub(crate) fn publish(&self, target: &Path, stage: &str, artifact: &Artifact) -> Result<bool> {
+    /// Makes `target` hold what `artifact` holds.
+    pub(crate) fn publish(&self, target: &Path, stage: &str, artifact: &Artifact) -> Result<Published> {
         let content = &artifact.manifest.content;
         let marker = Marker::read(self.cache, target);
-        if marker.as_ref().is_some_and(|marker| marker.rolled_back.as_ref() == Some(content)) {
-            return Ok(false);
-        }
-        let unchanged = marker.as_ref().is_some_and(|marker| marker.current == *content);
-        if unchanged && artifact.manifest.sizes_match(target) {
-            return Ok(false);
+        // Until somebody removes the folder: then nothing is there to be kept as it is.
+        if target.exists() && marker.as_ref().is_some_and(|marker| marker.rolled_back.as_ref() == Some(content)) {
+            return Ok(Published::HeldBack);
         }
         let places = Places::of(target)?;
-        finish_interrupted(&places)?;
-        // A run that was killed before it could note what it had published.
         if Manifest::read(target).is_some_and(|shown| shown.content == *content && shown.sizes_match(target)) {
+            if marker.as_ref().is_some_and(|marker| marker.current == *content) {
+                return Ok(Published::Unchanged);
+            }
+            // A run that was killed before it could note what it had published.
+            finish_interrupted(&places, marker.as_ref())?;
             self.mark(target, stage, content)?;
-            return Ok(true);
+            return Ok(Published::Now);
         }
+        finish_interrupted(&places, marker.as_ref())?;
         refuse_foreign(target)?;
-        std::fs::create_dir_all(places.folder).doing("make the folder", places.folder)?;
-        if places.fresh.exists() {
-            std::fs::remove_dir_all(&places.fresh).doing("clear", &places.fresh)?;
+        // What is shown now is to be known as such when it has given way: a project may have been moved since.
+        if let Some(shown) = Manifest::read(target)
+            && marker.as_ref().is_none_or(|marker| marker.current != shown.content)
+        {
+            self.mark(target, stage, &shown.content)?;
         }
+        std::fs::create_dir_all(places.folder).doing("make the folder", places.folder)?;
         let mut files: Vec<PathBuf> = artifact.manifest.files.iter().map(|file| PathBuf::from(&file.path)).collect();
         // Last: a folder that has one is whole.
         files.push(MANIFEST.into());
@@ -101,12 +115,16 @@ impl<'p> Publisher<'p> {
             }
             std::fs::copy(&from, &to).and_then(|_| std::fs::File::open(&to)?.sync_all()).doing("publish", &to)?;
         }
+        if let Some(damaged) = artifact.manifest.damaged(&places.fresh)?.first() {
+            return Err(Error::stage(format!("the cached output is damaged: {damaged} in {}", artifact.path.display()))
+                .hint("`pipe verify` moves it away, and the next run makes it again; what was published before is still there"));
+        }
         sync_dir(&places.fresh).doing("publish", &places.fresh)?;
         failpoint("publish.copied");
         places.swap_in()?;
         failpoint("publish.swapped");
         self.mark(target, stage, content)?;
-        Ok(true)
+        Ok(Published::Now)
     }
 
     fn mark(&self, target: &Path, stage: &str, content: &str) -> Result<()> {
@@ -136,6 +154,14 @@ impl Marker {
         let path = Marker::path(cache, &self.target);
         write_atomically(&path, &serde_json::to_vec_pretty(self).expect("plain data")).doing("write", &path)
     }
+}
+
+/// Folders that are published from a cache, with the stage and the content id; those that were removed are left out.
+pub(crate) fn published(cache: &Cache) -> Vec<(PathBuf, String, String)> {
+    let entries = std::fs::read_dir(cache.dir().join("published")).into_iter().flatten().flatten();
+    let marker = |entry: std::fs::DirEntry| serde_json::from_slice::<Marker>(&std::fs::read(entry.path()).ok()?).ok();
+    let markers = entries.filter_map(marker).filter(|marker| marker.version == VERSION && marker.target.exists());
+    markers.map(|marker| (marker.target, marker.stage, marker.current)).collect()
 }
 
 /// The folders that publishing to one target works with.
@@ -183,15 +209,18 @@ fn exchange(a: &Path, b: &Path) -> Result<()> {
     rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).map_err(std::io::Error::from).doing("publish", b)
 }
 
-/// A run that was killed between the exchange and the keeping of the previous one left that under the name of the next.
-/// A copy cut short has no manifest yet, and one that was not swapped in is as good as none: both are cleared later.
-fn finish_interrupted(places: &Places<'_>) -> Result<()> {
-    let (Some(left), Some(shown)) = (Manifest::read(&places.fresh), Manifest::read(places.target)) else { return Ok(()) };
-    let kept = Manifest::read(&places.previous);
-    if left.sizes_match(&places.fresh) && left.content != shown.content && kept.is_none_or(|kept| kept.content != left.content) {
-        places.keep_previous()?;
+/// A run that was killed between the exchange and the keeping of the previous one left that under the name of the next, and
+/// no mark of what it published. Anything else under that name is a copy that was never shown, and of no use.
+fn finish_interrupted(places: &Places<'_>, marker: Option<&Marker>) -> Result<()> {
+    if !places.fresh.exists() {
+        return Ok(());
     }
-    Ok(())
+    let shown_before = Manifest::read(&places.fresh)
+        .is_some_and(|left| left.sizes_match(&places.fresh) && marker.is_some_and(|marker| marker.current == left.content) && places.target.exists());
+    if shown_before {
+        return places.keep_previous();
+    }
+    std::fs::remove_dir_all(&places.fresh).doing("clear", &places.fresh)
 }
 
 /// What is published replaces what was: only a folder that pipe itself filled may be replaced.
@@ -225,7 +254,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<u8> {
         None => (0..plan.steps.len()).filter(|at| plan.steps[*at].stage.publish.is_some()).collect(),
     };
     let cache = Cache::open(&cache_dir(&args.file, &file))?;
-    let _lock = match cache.lock_pipeline(&file.name, "") {
+    let _lock = match cache.lock_pipeline(&crate::run::pipeline_id(&file, cache.dir()), "") {
         Ok(lock) => lock,
         Err(pipe_core::cache::LockError::Held(holder)) => {
             return Err(Error::stage(format!("a run of `{}` is at work ({holder})", file.name)).hint("roll back once it has ended"));
@@ -241,7 +270,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<u8> {
         };
         let target = publisher.target(text);
         let places = Places::of(&target)?;
-        finish_interrupted(&places)?;
+        finish_interrupted(&places, Marker::read(&cache, &target).as_ref())?;
         let (shown, before) = (Manifest::read(&target), Manifest::read(&places.previous));
         let (Some(shown), Some(before)) = (shown, before) else {
             return Err(Error::input(format!("there is no previous output beside {}", target.display()))

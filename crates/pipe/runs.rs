@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use pipe_core::cache::{Cache, Manifest};
-use pipe_core::file::PipelineFile;
+use pipe_core::file::{PipelineFile, suggestion};
 use pipe_core::{Error, IoContext, Result};
+use serde_json::json;
 
 use crate::cli::{CacheArgs, DiffArgs, LogsArgs, LsArgs, ShowArgs};
 use crate::explain::{between, size};
@@ -42,7 +43,7 @@ pub(crate) fn all(cache: &Cache) -> Vec<RunRecord> {
     names(cache).iter().filter_map(|name| RunRecord::read(cache, name)).collect()
 }
 
-fn names(cache: &Cache) -> BTreeSet<String> {
+pub(crate) fn names(cache: &Cache) -> BTreeSet<String> {
     let entries = std::fs::read_dir(cache.runs_dir()).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
@@ -52,8 +53,9 @@ pub(crate) fn find_run(cache: &Cache, pipeline: Option<&str>, text: &str) -> Res
     let none = || Error::input(format!("there is no run `{text}`")).hint("`pipe ls` lists them; `latest` and `latest~1` work too");
     if let Some(back) = text.strip_prefix("latest") {
         let back: usize = if back.is_empty() { 0 } else { back.strip_prefix('~').and_then(|n| n.parse().ok()).ok_or_else(none)? };
-        let mut runs = all(cache).into_iter().rev().filter(|run| pipeline.is_none_or(|name| run.pipeline == name));
-        return runs.nth(back).ok_or_else(none);
+        // Runs that were skipped or that never got to a stage have nothing to show or to compare.
+        let mine = |run: &RunRecord| pipeline.is_none_or(|name| run.pipeline == name) && (!run.stages.is_empty() || run.outcome.is_none());
+        return all(cache).into_iter().rev().filter(mine).nth(back).ok_or_else(none);
     }
     let wanted = text.to_ascii_uppercase();
     let found: Vec<String> =
@@ -69,7 +71,7 @@ pub(crate) fn find_run(cache: &Cache, pipeline: Option<&str>, text: &str) -> Res
 pub(crate) fn ls(args: &LsArgs) -> Result<u8> {
     let (cache, pipeline) = args.cache.find()?;
     if args.artifacts {
-        return ls_artifacts(&cache);
+        return ls_artifacts(&cache, args.json);
     }
     let mut runs: Vec<RunRecord> = all(&cache).into_iter().filter(|run| pipeline.as_ref().is_none_or(|name| run.pipeline == *name)).collect();
     let skipped = runs.len().saturating_sub(args.limit);
@@ -97,7 +99,17 @@ pub(crate) fn ls(args: &LsArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn ls_artifacts(cache: &Cache) -> Result<u8> {
+fn ls_artifacts(cache: &Cache, json: bool) -> Result<u8> {
+    if json {
+        let entry = |entry: pipe_core::cache::ArtifactEntry| {
+            let used = entry.last_used.and_then(|time| jiff::Timestamp::try_from(time).ok());
+            let kind = entry.manifest.as_ref().map(|manifest| manifest.kind);
+            json!({"artifact": entry.content, "kind": kind, "size": entry.size, "last_used": used, "kept_by": entry.kept_by})
+        };
+        let entries: Vec<_> = cache.artifacts()?.into_iter().map(entry).collect();
+        print_result(&serde_json::to_string_pretty(&entries).map_err(|e| Error::internal(e.to_string()))?);
+        return Ok(0);
+    }
     let mut rows = vec![["artifact", "stage", "size", "rows", "last used", "kept by"].map(str::to_owned).to_vec()];
     for entry in cache.artifacts()? {
         let used = entry.last_used.and_then(|time| jiff::Timestamp::try_from(time).ok()).map(|time| time.strftime("%F %T").to_string());
@@ -179,6 +191,11 @@ pub(crate) fn show(args: &ShowArgs) -> Result<u8> {
         ]
     }));
     print_result(&table(&rows));
+    for stage in &run.stages {
+        if let Some(error) = &stage.error {
+            print_result(&format!("{}: {}", stage.name, error.message));
+        }
+    }
     Ok(0)
 }
 
@@ -230,6 +247,10 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<u8> {
 pub(crate) fn logs(args: &LogsArgs) -> Result<u8> {
     let (cache, pipeline) = args.cache.find()?;
     let run = find_run(&cache, pipeline.as_deref(), &args.run)?;
+    if let Some(stage) = args.stage.as_ref().filter(|stage| run.stage(stage).is_none() && !run.stages.is_empty()) {
+        let names: Vec<&str> = run.stages.iter().map(|stage| stage.name.as_str()).collect();
+        return Err(Error::input(format!("run {} has no stage `{stage}`", run.run)).maybe_hint(suggestion(stage, &names)));
+    }
     let folder = run.folder(&cache);
     let path = folder.join("events.jsonl");
     let text = if path.exists() { std::fs::read_to_string(&path).doing("read", &path)? } else { String::new() };

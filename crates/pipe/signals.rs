@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pipe_core::config::HumanDuration;
 use pipe_core::{Class, Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Says whether a stop was asked for.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ impl Signals {
             .map_err(failed)?;
         signal_hook::flag::register(SIGINT, Arc::clone(&signals.interrupt)).map_err(failed)?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&signals.terminate)).map_err(failed)?;
+        // A terminal that was closed, or a connection that broke.
+        signal_hook::flag::register(SIGHUP, Arc::clone(&signals.terminate)).map_err(failed)?;
         Ok(signals)
     }
 

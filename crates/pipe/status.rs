@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cli::{FileArgs, PathArgs, StatusArgs};
 use crate::explain::why_stale;
 use crate::keys::{KeyContext, Resolved, StepComponents};
-use crate::run::cache_dir;
+use crate::run::{cache_dir, pipeline_id};
 use crate::sources::Fetched;
 use crate::terminal::print_result;
 
@@ -74,7 +74,7 @@ impl Look {
     }
 
     fn latest(&self) -> &Latest {
-        self.latest.get_or_init(|| self.cache.latest(&self.file.name))
+        self.latest.get_or_init(|| self.cache.latest(&pipeline_id(&self.file, self.cache.dir())))
     }
 
     /// The state of every step, in the plan's order.

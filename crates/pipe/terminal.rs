@@ -3,10 +3,11 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pipe_core::Error;
+use pipe_core::{Error, Result};
 
 use crate::cli::LogFormat;
 use crate::events::Event;
@@ -183,9 +184,22 @@ pub(crate) fn print_event(event: &Event<'_>) {
     }
 }
 
-/// One result on standard output. A reader that left early (`| head`) is no fault.
+/// Whether a result could not be written.
+static RESULT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// One result on standard output. A reader that left early (`| head`) is no fault; a full disk is.
 pub(crate) fn print_result(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let mut out = std::io::stdout();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        RESULT_LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An error if a result could not be written.
+pub(crate) fn check_results() -> Result<()> {
+    if RESULT_LOST.load(Ordering::Relaxed) { Err(Error::stage("standard output cannot be written: is its disk full?")) } else { Ok(()) }
 }
 
 /// Rows of cells as aligned columns; the last column is not padded.
@@ -235,9 +249,10 @@ pub(crate) fn print_error(error: &Error, format: LogFormat) {
         print_event(&Event::error(error));
         return;
     }
-    match (&error.rendered, &error.hint) {
-        (Some(rendered), _) => eprintln!("{rendered}"),
-        (None, Some(hint)) => eprintln!("error: {}\n hint: {hint}", error.message),
-        (None, None) => eprintln!("error: {}", error.message),
-    }
+    let text = match (&error.rendered, &error.hint) {
+        (Some(rendered), _) => rendered.clone(),
+        (None, Some(hint)) => format!("error: {}\n hint: {hint}", error.message),
+        (None, None) => format!("error: {}", error.message),
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -8,6 +8,7 @@ use pipe_core::{Error, Plan, Result};
 use crate::cli::{LogFormat, VerifyArgs};
 use crate::events::Reporter;
 use crate::explain::size;
+use crate::publish::published;
 use crate::signals::Signals;
 use crate::stages::{self, StageContext};
 use crate::status::{Look, State};
@@ -31,7 +32,7 @@ fn rehash(args: &VerifyArgs) -> Result<u8> {
         let wrong = match &entry.manifest {
             Some(manifest) => {
                 bytes += manifest.size();
-                manifest.damaged(&path).into_iter().map(str::to_owned).collect()
+                manifest.damaged(&path)?.into_iter().map(str::to_owned).collect()
             }
             None => vec!["manifest.json".to_owned()],
         };
@@ -41,8 +42,33 @@ fn rehash(args: &VerifyArgs) -> Result<u8> {
         }
         let kind = entry.manifest.as_ref().map_or("unknown", |manifest| manifest.kind.name());
         let moved = !args.dry_run && cache.quarantine(&entry.content)?;
-        print_result(&format!("{} ({kind}) is damaged: {}{}", entry.content, wrong.join(", "), if moved { "; moved to trash" } else { "" }));
+        // Swept away meanwhile.
+        if !path.exists() && !moved {
+            continue;
+        }
+        let what = match (moved, args.dry_run) {
+            (true, _) => "; moved to trash",
+            (false, false) => "; left in its place, since somebody reads it now",
+            (false, true) => "",
+        };
+        print_result(&format!("{} ({kind}) is damaged: {}{what}", entry.content, wrong.join(", ")));
         damaged.push(entry.content);
+    }
+    for (target, stage, content) in published(&cache) {
+        signals.check()?;
+        let wrong =
+            Manifest::read(&target).filter(|shown| shown.content == content).map(|shown| shown.damaged(&target).map(|files| files.join(", ")));
+        let wrong = match wrong {
+            None => "manifest.json".to_owned(),
+            Some(wrong) => wrong?,
+        };
+        if !wrong.is_empty() {
+            print_result(&format!(
+                "{} (published by {stage}) is not what was published: {wrong}; remove the folder, and the next run publishes it again",
+                target.display()
+            ));
+            damaged.push(content);
+        }
     }
     print_result(&format!("{whole} artifacts are whole ({})", size(bytes)));
     if damaged.is_empty() {

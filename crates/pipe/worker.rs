@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use pipe_core::cache::Lock;
@@ -17,6 +18,8 @@ use crate::signals::Signals;
 
 /// How often a stop is looked for while the worker is silent.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// A worker that was asked to stop has this long to finish its step and save a checkpoint.
+const GRACE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Worker {
     child: Child,
@@ -63,11 +66,18 @@ impl Worker {
     /// Listens until the worker has ended.
     pub(crate) fn wait(mut self, signals: &Signals, progress: &dyn Progress) -> Result<Summary> {
         let (mut buffer, mut chunk) = (Vec::new(), [0u8; 1 << 14]);
-        let (mut outcome, mut greeted, mut told) = (None, false, false);
+        let (mut outcome, mut greeted, mut told): (_, _, Option<Instant>) = (None, false, None);
         loop {
-            if !told && signals.check().is_err() {
-                told = true;
-                self.terminate();
+            match told {
+                None if signals.check().is_err() => {
+                    told = Some(Instant::now());
+                    self.terminate();
+                }
+                // A deadline is worth nothing if a worker that hangs holds the pipeline for ever.
+                Some(since) if since.elapsed() >= GRACE => {
+                    let _ = self.child.kill();
+                }
+                _ => {}
             }
             let mut fds = [PollFd::new(&self.events, PollFlags::IN)];
             match poll(&mut fds, Some(&POLL)) {

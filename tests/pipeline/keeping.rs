@@ -113,3 +113,17 @@ fn a_stage_made_again_gives_the_same_bytes() {
     assert!(entries(&project.cache().join("work")).is_empty());
     project.pipe(&["verify", "--replay", "train"]).fails(2, &["--replay needs the pipeline file"]);
 }
+
+#[test]
+fn pinning_names_what_it_keeps_or_fails() {
+    let project = Project::finished();
+    let first = project.last_run().artifacts();
+    project.pipe(&["pin", "latest", "--file", "pipeline.yaml"]).code(0).prints(&[first["train"].as_str(), first["predict"].as_str()]);
+    std::fs::rename(project.path("tweets.csv"), project.path("gone.csv")).unwrap();
+    project.run(&["--set", "ingest.with.split.seed=3"]).code(12);
+    project.pipe(&["pin", "latest", "--file", "pipeline.yaml"]).fails(12, &["made no output"]);
+    std::fs::remove_dir_all(project.cache().join("artifacts").join(&first["train"])).unwrap();
+    project.pipe(&["unpin", &first["train"][..8]]).code(0).prints(&["is no longer pinned"]);
+    project.pipe(&["ls", "--artifacts", "--json"]).code(0).prints(&["\"kept_by\""]);
+    project.pipe(&["logs", "latest", "trian"]).fails(12, &["has no stage `trian`"]);
+}

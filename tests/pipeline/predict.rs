@@ -129,3 +129,12 @@ fn the_example_pipelines_are_valid() {
         }
     }
 }
+
+#[test]
+fn the_input_is_never_the_output() {
+    let project = Project::finished();
+    let before = std::fs::read(project.path("new-rows.csv")).unwrap();
+    let arguments = ["predict", "out/model", "new-rows.csv", "--output", "./new-rows.csv", "--log-format", "text"];
+    project.pipe(&arguments).fails(2, &["the output is the input"]);
+    assert_eq!(std::fs::read(project.path("new-rows.csv")).unwrap(), before);
+}

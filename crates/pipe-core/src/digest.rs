@@ -1,11 +1,13 @@
 //! BLAKE3 digests of files, remembered by what the file system says of them.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::error::{Error, IoContext, Result};
+use crate::progress::Progress;
 
 /// Length of every digest that is shown or stored: 128 bits in hex.
 pub const DIGEST_CHARS: usize = 32;
@@ -26,6 +28,29 @@ pub fn of_file(path: &Path) -> Result<String> {
     hasher.update_reader(file).doing("read", path)?;
     Ok(short(hasher.finalize()))
 }
+
+/// The same for a file that may be large: `progress` is told, and may say to stop.
+fn of_large_file(path: &Path, size: u64, progress: &dyn Progress) -> Result<String> {
+    let mut file = std::fs::File::open(path).doing("open", path)?;
+    let mut hasher = blake3::Hasher::new();
+    let (mut buffer, mut done) = (vec![0; 1 << 20], 0u64);
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok(short(hasher.finalize())),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read.doing("read", path)?,
+        };
+        hasher.update(&buffer[..read]);
+        done += read as u64;
+        if done.is_multiple_of(TOLD) {
+            progress.check()?;
+            progress.advance(done, size, "bytes", "reading");
+        }
+    }
+}
+
+/// Files up to this size are read in one go, larger ones are told of each time so much of them is read.
+const TOLD: u64 = 64 << 20;
 
 /// Remembers digests by (device, inode, size, modification and change time), so that a run in which nothing
 /// changed reads no input again.
@@ -48,12 +73,12 @@ impl DigestCache {
         DigestCache { path, state: Mutex::new(State { entries, changed: false }) }
     }
 
-    pub fn file(&self, path: &Path) -> Result<String> {
-        self.file_and_size(path).map(|(digest, _)| digest)
+    pub fn file(&self, path: &Path, progress: &dyn Progress) -> Result<String> {
+        self.file_and_size(path, progress).map(|(digest, _)| digest)
     }
 
     /// The digest, and the size in bytes.
-    pub fn file_and_size(&self, path: &Path) -> Result<(String, u64)> {
+    pub fn file_and_size(&self, path: &Path, progress: &dyn Progress) -> Result<(String, u64)> {
         let stat = std::fs::metadata(path).doing("read", path)?;
         if !stat.is_file() {
             return Err(Error::input(format!("{} is not a file", path.display())));
@@ -71,7 +96,8 @@ impl DigestCache {
         if let Some(digest) = self.state.lock().expect("no panic while locked").entries.get(&identity) {
             return Ok((digest.clone(), stat.len()));
         }
-        let digest = of_file(path)?;
+        progress.check()?;
+        let digest = if stat.len() <= TOLD { of_file(path)? } else { of_large_file(path, stat.len(), progress)? };
         let mut state = self.state.lock().expect("no panic while locked");
         // An inode's older states never come back.
         let inode = format!("{}:{}:", stat.dev(), stat.ino());
@@ -86,10 +112,10 @@ impl DigestCache {
     }
 
     /// One digest for several files of a folder: over their names and contents.
-    pub fn files(&self, folder: &Path, names: &[String]) -> Result<String> {
+    pub fn files(&self, folder: &Path, names: &[String], progress: &dyn Progress) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         for name in names {
-            hasher.update(name.as_bytes()).update(b"\0").update(self.file(&folder.join(name))?.as_bytes()).update(b"\n");
+            hasher.update(name.as_bytes()).update(b"\0").update(self.file(&folder.join(name), progress)?.as_bytes()).update(b"\n");
         }
         Ok(short(hasher.finalize()))
     }
@@ -109,6 +135,7 @@ impl DigestCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
 
     #[test]
     fn a_changed_file_has_a_changed_digest_and_the_rest_is_remembered() {
@@ -116,12 +143,12 @@ mod tests {
         let file = folder.path().join("a");
         std::fs::write(&file, "one").unwrap();
         let cache = DigestCache::open(folder.path().join("digests.json"));
-        let first = cache.file(&file).unwrap();
+        let first = cache.file(&file, &Silent).unwrap();
         assert_eq!(first, of_bytes(b"one"));
         cache.save();
         std::fs::write(&file, "two!").unwrap();
         let again = DigestCache::open(folder.path().join("digests.json"));
-        assert_eq!(again.file(&file).unwrap(), of_bytes(b"two!"));
+        assert_eq!(again.file(&file, &Silent).unwrap(), of_bytes(b"two!"));
         assert_eq!(again.state.lock().unwrap().entries.len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 //! No message may quote a row's text. Values from the pipeline file, paths and counts are fine.
 
 use std::fmt;
+use std::io::Write;
 use std::path::Path;
 
 /// Who has to act on an error; decides the exit code.
@@ -101,6 +102,12 @@ impl Error {
         self
     }
 
+    #[must_use]
+    pub fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+
     /// An I/O failure on `path`; says which path and, for a full disk, what to do.
     pub fn io(doing: &str, path: &Path, error: std::io::Error) -> Self {
         let e = Error::stage(format!("cannot {doing} {}: {error}", path.display()));
@@ -138,6 +145,7 @@ impl<T> IoContext<T> for std::io::Result<T> {
 pub fn hide_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
-        eprintln!("internal error{place}; please report it");
+        // `eprintln!` would panic where standard error cannot be written, within a panic.
+        let _ = writeln!(std::io::stderr(), "internal error{place}; please report it");
     }));
 }

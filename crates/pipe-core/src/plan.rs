@@ -1,6 +1,7 @@
 //! From a file to an order of steps: `from:` matched to what each stage kind needs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
 
 use crate::cache::Artifact;
 use crate::config::{IntervalStrategy, StageConfig, StageKind};
@@ -83,10 +84,19 @@ impl<'f> Plan<'f> {
             }
         }
         for (at, step) in plan.steps.iter().enumerate() {
-            if let Some(publish) = &step.stage.publish
-                && let Some(other) = plan.steps[..at].iter().find(|other| other.stage.publish.as_ref() == Some(publish))
-            {
-                let message = format!("stages `{}` and `{}` publish to the same folder", other.stage.name, step.stage.name);
+            let Some(publish) = &step.stage.publish else { continue };
+            let Some(target) = published_to(&file.root, publish) else {
+                let message = format!("stage `{}` publishes to `{}`, which is no folder of its own", step.stage.name, publish.display());
+                problems.push(Problem::new(step.stage.span, message).hint("publishing replaces the whole folder: name one that only pipe writes to"));
+                continue;
+            };
+            let meets = |other: &&Step<'_>| {
+                let theirs = other.stage.publish.as_ref().and_then(|publish| published_to(&file.root, publish));
+                theirs.is_some_and(|theirs| theirs.starts_with(&target) || target.starts_with(&theirs))
+            };
+            if let Some(other) = plan.steps[..at].iter().find(meets) {
+                let message =
+                    format!("stages `{}` and `{}` publish to the same folder, or to one within the other", other.stage.name, step.stage.name);
                 let hint = if other.stage.base == step.stage.base {
                     "put `${matrix.…}` into the path, or publish what reads the best one: `from: \"stage[best]\"`"
                 } else {
@@ -250,6 +260,21 @@ impl<'f> Plan<'f> {
         }
         best.map(|(_, at)| at).ok_or_else(|| Error::internal("`best` of no stage"))
     }
+}
+
+/// Where `publish` leads from `root`, without `.` and `..`; absent where that is the root itself or above it.
+fn published_to(root: &Path, publish: &Path) -> Option<PathBuf> {
+    let mut target = PathBuf::new();
+    for part in root.join(publish).components() {
+        match part {
+            Component::ParentDir => {
+                target.pop();
+            }
+            Component::CurDir => {}
+            part => target.push(part),
+        }
+    }
+    (!root.starts_with(&target)).then_some(target)
 }
 
 /// Depth-first in file order; a stage met again while its needs are still open closes a cycle.

@@ -25,11 +25,16 @@ pub fn with_format(path: PathBuf, config: &SourceConfig) -> Result<SourceFile> {
 /// The files that a path or glob pattern names, sorted; at least one.
 pub fn expand(root: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
     let full = root.join(pattern);
-    if !pattern.contains(['*', '?', '[']) {
-        return if full.is_file() { Ok(vec![full]) } else { Err(missing(&full, pattern)) };
+    // A file may be called like a pattern.
+    if full.is_file() {
+        return Ok(vec![full]);
     }
-    let text = full.to_str().ok_or_else(|| Error::usage(format!("the path {pattern} is not UTF-8")))?;
-    let paths = glob::glob(text).map_err(|e| Error::usage(format!("`{pattern}` is no valid pattern: {}", e.msg)))?;
+    if !pattern.contains(['*', '?', '[']) {
+        return Err(missing(&full, pattern));
+    }
+    let root = root.to_str().ok_or_else(|| Error::usage(format!("the path {} is not UTF-8", root.display())))?;
+    let text = if Path::new(pattern).is_absolute() { pattern.to_owned() } else { format!("{}/{pattern}", glob::Pattern::escape(root)) };
+    let paths = glob::glob(&text).map_err(|e| Error::usage(format!("`{pattern}` is no valid pattern: {}", e.msg)))?;
     let mut found = Vec::new();
     for path in paths {
         let path = path.map_err(|e| Error::input(format!("cannot list {}: {}", e.path().display(), e.error())))?;

@@ -51,8 +51,16 @@ impl Checkpoints {
     /// Writes the checkpoint of `state.global_step`, then drops all but it and the best one.
     pub(crate) fn save(&self, parameters: &Parameters, optimizer: &AdamW, state: &TrainerState) -> Result<()> {
         let path = self.path(state.global_step);
-        // One that was damaged is written anew.
-        if self.whole(state.global_step).is_none() {
+        // One that was damaged is written anew. One that was saved in the middle of this step's evaluation has the weights
+        // already, and learns what came of it before anything that its old state needs goes.
+        let whole = self.whole(state.global_step);
+        if let Some(record) = &whole
+            && record.state != *state
+        {
+            let record = Record { version: VERSION, state: state.clone(), files: record.files.clone() };
+            write_atomically(&path.join(STATE), &serde_json::to_vec(&record).expect("plain data")).doing("write", &path.join(STATE))?;
+        }
+        if whole.is_none() {
             let aside = self.folder.join(".writing");
             if aside.exists() {
                 std::fs::remove_dir_all(&aside).doing("clear", &aside)?;

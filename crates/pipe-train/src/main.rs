@@ -40,7 +40,9 @@ fn serve(events: &Arc<Events>) -> Result<pipe_core::Summary> {
     };
     register(signal_hook::consts::SIGTERM, &stop)?;
     // A terminal sends SIGINT to the whole group; `pipe` decides what it means.
-    register(signal_hook::consts::SIGINT, &Arc::new(AtomicBool::new(false)))?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        register(signal, &Arc::new(AtomicBool::new(false)))?;
+    }
     let mut line = String::new();
     let mut input = std::io::stdin().lock();
     input.read_line(&mut line).map_err(|e| Error::internal(format!("cannot read the request: {e}")))?;

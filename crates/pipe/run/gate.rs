@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pipe_core::cache::Artifact;
 use pipe_core::config::{DriftAction, DriftConfig, EvaluateConfig, StageConfig, StageKind};
 use pipe_core::metrics::ClassificationReport;
-use pipe_core::{Error, Plan, Result};
+use pipe_core::{Error, Plan, Result, Step};
 use serde_json::Value;
 
 /// Gates are checked on every run, also on a reused evaluation, so that a model that is not good enough never
@@ -26,7 +26,7 @@ pub(super) fn check_metrics(config: &EvaluateConfig, artifact: &Artifact) -> Res
     if missed.is_empty() {
         return Ok(());
     }
-    Err(Error::gate(missed.join("; ")).hint("nothing after this stage was run or published; train longer, on more rows, or lower the gate"))
+    Err(Error::gate(missed.join("; ")).hint("nothing that reads this model was run or published; train longer, on more rows, or lower the gate"))
 }
 
 /// What differs between an ingest and that of the last good run, as far as `config` minds.
@@ -69,21 +69,33 @@ fn columns(artifact: &Artifact) -> BTreeSet<String> {
     names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// For each step, the gated evaluations that it may not run before: those listed earlier that judge a model which it
-/// reads, directly or not.
-pub(super) fn guards(plan: &Plan<'_>, selected: &BTreeSet<usize>) -> Vec<Vec<usize>> {
-    let gated: Vec<(usize, &[usize])> = selected
-        .iter()
-        .filter_map(|&at| match (&plan.steps[at].stage.config, plan.steps[at].inputs.first()) {
-            (StageConfig::Evaluate(config), Some(input)) if !config.gate.is_empty() && input.kind != StageKind::Tokenize => {
-                Some((at, input.steps.as_slice()))
-            }
-            _ => None,
-        })
-        .collect();
-    let guards_of = |at: usize| {
-        let needs = plan.with_needs([at]);
-        gated.iter().filter(|(gate, models)| *gate < at && models.iter().any(|model| needs.contains(model))).map(|(gate, _)| *gate).collect()
+/// The gated evaluations that judge the output of `at`, or a model that it reads, directly or not; none for evaluations, and
+/// none that need `at` themselves: those hold back what it publishes, not itself.
+fn judging(plan: &Plan<'_>, at: usize) -> Vec<usize> {
+    let reads = plan.with_needs([at]);
+    let judges = |(gate, step): (usize, &Step<'_>)| match (&step.stage.config, step.inputs.first()) {
+        (StageConfig::Evaluate(config), Some(input)) if !config.gate.is_empty() && input.kind != StageKind::Tokenize => {
+            input.steps.iter().any(|model| reads.contains(model)).then_some(gate)
+        }
+        _ => None,
     };
-    (0..plan.steps.len()).map(guards_of).collect()
+    if matches!(plan.steps[at].stage.config, StageConfig::Evaluate(_)) {
+        return Vec::new();
+    }
+    plan.steps.iter().enumerate().filter_map(judges).collect()
+}
+
+/// Evaluations whose gates must be met before `at` begins.
+pub(super) fn before_beginning(plan: &Plan<'_>, at: usize) -> Vec<usize> {
+    judging(plan, at).into_iter().filter(|gate| !plan.with_needs([*gate]).contains(&at)).collect()
+}
+
+/// Evaluations whose gates must be met before the output of `at` is published.
+pub(super) fn before_publishing(plan: &Plan<'_>, at: usize) -> Vec<usize> {
+    if plan.steps[at].stage.publish.is_some() { judging(plan, at) } else { Vec::new() }
+}
+
+/// Both of them.
+pub(super) fn gates_before(plan: &Plan<'_>, at: usize) -> Vec<usize> {
+    before_beginning(plan, at).into_iter().chain(before_publishing(plan, at)).collect()
 }

@@ -4,10 +4,11 @@ mod budget;
 mod gate;
 mod preflight;
 mod select;
+mod settle;
 mod step;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use pipe_core::cache::{Cache, Lock, LockError};
 use pipe_core::config::{Overlap, RunConfig};
-use pipe_core::digest::DigestCache;
+use pipe_core::digest::{self, DigestCache};
 use pipe_core::file::PipelineFile;
 use pipe_core::native::NativeLibraries;
 use pipe_core::{Class, Error, Plan, Result, failpoint};
@@ -39,6 +40,16 @@ pub(crate) fn cache_dir(args: &FileArgs, file: &PipelineFile) -> PathBuf {
     args.cache_dir.clone().unwrap_or_else(|| file.root.join(".pipe"))
 }
 
+/// What a pipeline's state and lock are known by in a cache: its name, and in a cache that several projects share also its
+/// root, since two of them may well have a pipeline of one name.
+pub(crate) fn pipeline_id(file: &PipelineFile, cache: &Path) -> String {
+    let cache = cache.canonicalize().or_else(|_| std::path::absolute(cache)).unwrap_or_else(|_| cache.to_owned());
+    if cache.starts_with(&file.root) {
+        return file.name.clone();
+    }
+    format!("{}-{}", file.name, &digest::of_bytes(file.root.as_os_str().as_encoded_bytes())[..8])
+}
+
 /// A figure of `/proc/meminfo`, in bytes.
 pub(crate) fn memory_info(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -52,7 +63,10 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     file.run = settings(&file.run, args);
     let plan = Plan::new(&file)?;
     let signals = Signals::install()?.with_deadline(started, file.run.deadline);
-    let cache = Cache::open(&cache_dir(&args.file, &file))?;
+    let selected = select::selected(&plan, args)?;
+    let forced = select::forced(&plan, args, &selected)?;
+    // Opened by the run, so that a folder that cannot be is recorded (where it can be) and told like any failure.
+    let cache = Cache::at(&cache_dir(&args.file, &file));
     let native = NativeLibraries::locate();
     let mut record = RunRecord::new(ulid::Ulid::generate().to_string(), &file, &native);
     let mut reporter = Reporter::new(args.log_format);
@@ -60,7 +74,7 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
         reporter = reporter.with_log(record.folder(&cache));
     }
     let run = Run { args, plan: &plan, cache: &cache, native: &native, signals: &signals, reporter: &reporter, started };
-    let result = run.all(&mut record);
+    let result = run.all(&mut record, &selected, forced);
     record.end(started.elapsed().as_secs_f64(), &result);
     reporter.terminal.finish();
     if !args.dry_run {
@@ -85,6 +99,7 @@ fn settings(file: &RunConfig, args: &RunArgs) -> RunConfig {
 struct Run<'r> {
     args: &'r RunArgs,
     plan: &'r Plan<'r>,
+    /// For reading alone.
     cache: &'r Cache,
     native: &'r Result<NativeLibraries>,
     signals: &'r Signals,
@@ -94,72 +109,81 @@ struct Run<'r> {
 
 impl Run<'_> {
     /// Everything between the plan and the record.
-    fn all(&self, record: &mut RunRecord) -> Result<()> {
-        let selected = select::selected(self.plan, self.args)?;
-        let forced = select::forced(self.plan, self.args, &selected)?;
+    fn all(&self, record: &mut RunRecord, selected: &BTreeSet<usize>, forced: BTreeSet<usize>) -> Result<()> {
         let file = self.plan.file;
         let holder = format!("process {} on {}, run {} since {}", record.process, host(), record.run, record.started.strftime("%F %T UTC"));
-        let Some(_lock) = self.lock(&holder)? else {
-            return Err(Error::new(Class::Skipped, format!("another run of `{}` is at work: skipped", file.name)));
+        // A dry run only looks: it locks nothing, waits for nobody, and changes nothing.
+        let dry_run = self.args.dry_run;
+        let cache = if dry_run { self.cache.clone() } else { Cache::open(self.cache.dir())? };
+        let pipeline = pipeline_id(file, cache.dir());
+        let _lock = match dry_run {
+            true => None,
+            false => match self.lock(&pipeline, &holder)? {
+                Some(lock) => Some(lock),
+                None => return Err(Error::new(Class::Skipped, format!("another run of `{}` is at work: skipped", file.name))),
+            },
         };
         let names: Vec<&str> = selected.iter().map(|at| self.plan.steps[*at].stage.name.as_str()).collect();
         self.reporter.terminal.plan(&names);
         self.reporter.emit(&Event::Run { run: &record.run, pipeline: &record.pipeline });
-        if !self.args.dry_run {
+        if !dry_run {
             self.write(record);
         }
-        let digests = DigestCache::open(self.cache.dir().join("digests.json"));
-        let access = if self.args.dry_run { Access::Look } else { Access::Fetch };
-        let fetched = Fetched::new(self.cache.dir(), &file.run, access);
-        let _files = self.cache.use_files()?;
+        let digests = DigestCache::open(cache.dir().join("digests.json"));
+        let access = if dry_run { Access::Look } else { Access::Fetch };
+        let fetched = Fetched::new(cache.dir(), &file.run, access);
+        let _files = if dry_run { None } else { Some(cache.use_files()?) };
         let walk = Walk {
             plan: self.plan,
-            cache: self.cache,
+            cache: &cache,
+            pipeline: pipeline.clone(),
             keys: KeyContext { root: &file.root, digests: &digests, native: self.native, fetched: &fetched },
             signals: self.signals,
             reporter: self.reporter,
-            options: WalkOptions { dry_run: self.args.dry_run, keep_going: file.run.keep_going, forced },
+            options: WalkOptions { dry_run, keep_going: file.run.keep_going, forced },
             budget: Budget::new(&file.run),
-            publisher: Publisher::new(self.cache, file, &record.run),
+            publisher: Publisher::new(&cache, file, &record.run),
             holder,
-            folder: record.folder(self.cache),
+            folder: record.folder(&cache),
             started: self.started,
             selected: selected.clone(),
-            latest: Mutex::new(self.cache.latest(&file.name)),
+            latest: Mutex::new(cache.latest(&pipeline)),
             artifacts: Mutex::new(BTreeMap::new()),
             halted: AtomicBool::new(false),
             space: Mutex::new(None),
         };
         if self.args.only.is_some() {
             let needs = self.plan.with_needs(selected.iter().copied());
-            for at in needs.difference(&selected) {
+            for at in needs.difference(selected) {
                 walk.require_fresh(*at)?;
             }
         }
-        let outcome = walk::walk(&walk, &selected);
-        digests.save();
+        let outcome = walk::walk(&walk, selected);
+        if !dry_run {
+            digests.save();
+        }
         record.stages = outcome.records;
         for table in &outcome.tables {
             print_result(table);
         }
         outcome.result?;
-        if !self.args.dry_run {
+        if !dry_run {
             let mut latest = walk.latest.lock().expect("no panic while locked").clone();
             let before = latest.clone();
             latest.good.extend(record.stages.iter().filter_map(|stage| Some((stage.name.clone(), stage.key.clone()?))));
             if latest.good != before.good {
                 latest.good_run = Some(record.run.clone());
-                self.cache.set_latest(&file.name, &latest)?;
+                cache.set_latest(&pipeline, &latest)?;
             }
         }
         Ok(())
     }
 
-    fn lock(&self, holder: &str) -> Result<Option<Lock>> {
+    fn lock(&self, pipeline: &str, holder: &str) -> Result<Option<Lock>> {
         let (name, overlap) = (&self.plan.file.name, self.plan.file.run.overlap);
         let mut told = false;
         loop {
-            match self.cache.lock_pipeline(name, holder) {
+            match self.cache.lock_pipeline(pipeline, holder) {
                 Ok(lock) => return Ok(Some(lock)),
                 Err(LockError::Failed(error)) => return Err(error),
                 Err(LockError::Held(_)) if overlap == Overlap::Skip => return Ok(None),

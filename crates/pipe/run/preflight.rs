@@ -6,6 +6,8 @@ use pipe_core::cache::{Cache, Latest};
 use pipe_core::config::{ByteSize, StageKind};
 use pipe_core::{Error, Plan, Result};
 
+use crate::publish::Publisher;
+
 /// Fails if the outputs of `steps`, as large as they were last time, do not fit on the cache's disk.
 pub(super) fn check_space(cache: &Cache, plan: &Plan<'_>, latest: &Latest, steps: &BTreeSet<usize>) -> Result<()> {
     let mut needed = 0u64;
@@ -28,6 +30,25 @@ pub(super) fn check_space(cache: &Cache, plan: &Plan<'_>, latest: &Latest, steps
         ByteSize(needed)
     ))
     .hint("free some space (`pipe gc` removes what no pipeline uses), or point --cache-dir at a larger disk; nothing was run"))
+}
+
+/// Fails if an output cannot be published where the file says, which is better known before a night of training.
+pub(super) fn check_targets(plan: &Plan<'_>, publisher: &Publisher<'_>, selected: &BTreeSet<usize>) -> Result<()> {
+    for stage in selected.iter().map(|at| plan.steps[*at].stage) {
+        let Some(text) = &stage.publish else { continue };
+        let target = publisher.target(text);
+        let Some(there) = target.ancestors().skip(1).find(|folder| folder.exists()) else { continue };
+        if !there.is_dir() || rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_err() {
+            return Err(Error::stage(format!(
+                "stage `{}` cannot publish to {}: {} cannot be written to",
+                stage.name,
+                target.display(),
+                there.display()
+            ))
+            .hint("check who owns the folder; nothing was run"));
+        }
+    }
+    Ok(())
 }
 
 /// In bytes, on the cache's disk.

@@ -1,4 +1,4 @@
-//! One step brought up to date: its key, a look into the cache, its making, and what follows either way.
+//! One step brought up to date: its key, a look into the cache, and its making.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use pipe_core::key::Key;
 use pipe_core::{Error, Plan, Progress, Result, Summary};
 
 use super::budget::{Budget, demand};
+use super::preflight;
 use super::walk::in_stage;
-use super::{gate, preflight};
 use crate::events::{Reporter, StageProgress};
 use crate::explain;
 use crate::keys::{KeyContext, Resolved, StepComponents};
@@ -26,6 +26,8 @@ use crate::stages::{self, StageContext};
 pub(super) struct Walk<'r> {
     pub(super) plan: &'r Plan<'r>,
     pub(super) cache: &'r Cache,
+    /// What its state and its lock are known by in the cache.
+    pub(super) pipeline: String,
     pub(super) keys: KeyContext<'r>,
     pub(super) signals: &'r Signals,
     pub(super) reporter: &'r Reporter,
@@ -55,6 +57,8 @@ pub(super) struct WalkOptions {
 /// How a step ended.
 pub(super) struct Ended {
     pub(super) record: StageRecord,
+    /// The steps whose outputs it read, in the order of its inputs.
+    pub(super) chosen: Vec<usize>,
     pub(super) made: Option<Made>,
     pub(super) error: Option<Error>,
 }
@@ -102,12 +106,12 @@ impl Walk<'_> {
         self.artifacts.lock().expect("no panic while locked").insert(at, Arc::new(artifact));
     }
 
-    /// The outputs that a step reads, in the order of its inputs. `usable` says which of several may be chosen.
-    fn inputs(&self, at: usize, usable: &dyn Fn(&usize) -> bool) -> Result<Vec<(usize, Arc<Artifact>)>> {
+    /// The outputs that a step reads, in the order of its inputs, chosen among the `usable` steps.
+    fn inputs(&self, at: usize, usable: &BTreeSet<usize>) -> Result<Vec<(usize, Arc<Artifact>)>> {
         let artifacts = self.artifacts.lock().expect("no panic while locked");
         let mut inputs = Vec::new();
         for input in &self.plan.steps[at].inputs {
-            let steps: Vec<usize> = input.steps.iter().copied().filter(usable).collect();
+            let steps: Vec<usize> = input.steps.iter().copied().filter(|step| usable.contains(step)).collect();
             let found: Vec<&Artifact> = steps.iter().filter_map(|step| artifacts.get(step).map(Arc::as_ref)).collect();
             if found.len() != steps.len() || steps.is_empty() {
                 return Err(Error::internal("a step began before its inputs were there"));
@@ -127,7 +131,7 @@ impl Walk<'_> {
     /// For `--only`: takes a step that must be up to date as it is.
     pub(super) fn require_fresh(&self, at: usize) -> Result<()> {
         let name = &self.plan.steps[at].stage.name;
-        let found = match self.components(at, &self.inputs(at, &|_| true)?).map_err(|error| in_stage(name, error))? {
+        let found = match self.components(at, &self.inputs(at, &self.plan.steps[at].needs().collect())?).map_err(|error| in_stage(name, error))? {
             Resolved::Known(found) => self.cache.lookup(&found.key)?,
             Resolved::NotFetched(_) => None,
         };
@@ -142,11 +146,11 @@ impl Walk<'_> {
     }
 
     /// Brings a step up to date.
-    pub(super) fn bring(&self, at: usize, usable: &dyn Fn(&usize) -> bool) -> Ended {
+    pub(super) fn bring(&self, at: usize, usable: &BTreeSet<usize>) -> Ended {
         let started = Instant::now();
         let mut record = self.blank(at);
-        let mut made = None;
-        let result = self.try_bring(at, usable, &mut record, &mut made);
+        let (mut made, mut chosen) = (None, Vec::new());
+        let result = self.try_bring(at, usable, &mut record, &mut chosen, &mut made);
         record.seconds = started.elapsed().as_secs_f64();
         let error = result.err().map(|error| in_stage(&record.name, error));
         if let Some(error) = &error {
@@ -156,12 +160,20 @@ impl Walk<'_> {
             }
             record.error = Some(error.clone());
         }
-        Ended { record, made, error }
+        Ended { record, chosen, made, error }
     }
 
-    fn try_bring(&self, at: usize, usable: &dyn Fn(&usize) -> bool, record: &mut StageRecord, made: &mut Option<Made>) -> Result<()> {
+    fn try_bring(
+        &self,
+        at: usize,
+        usable: &BTreeSet<usize>,
+        record: &mut StageRecord,
+        chosen: &mut Vec<usize>,
+        made: &mut Option<Made>,
+    ) -> Result<()> {
         let stage = self.plan.steps[at].stage;
         let inputs = self.inputs(at, usable)?;
+        chosen.extend(inputs.iter().map(|(step, _)| *step));
         let note = |(step, artifact): &(usize, Arc<Artifact>)| InputNote {
             stage: self.plan.steps[*step].stage.name.clone(),
             artifact: artifact.manifest.content.clone(),
@@ -209,7 +221,7 @@ impl Walk<'_> {
         *made = Some(Made { artifact, table });
         let artifact = &made.as_ref().expect("set above").artifact;
         if !self.options.dry_run {
-            self.after(at, artifact, record)?;
+            self.judge(at, artifact, record)?;
         }
         Ok(())
     }
@@ -237,6 +249,7 @@ impl Walk<'_> {
         let forced = self.options.forced.contains(&at);
         let pending = match self.begin(&found.key, forced, &progress)? {
             Begun::Pending(pending) => pending,
+            Begun::TooLate => return Ok(None),
             Begun::MadeByOther(artifact) => return Ok(Some((*artifact, Summary { line: "made by another run".into(), ..Summary::default() }))),
         };
         let memory = self.latest.lock().expect("no panic while locked").memory.get(&step.stage.name).copied();
@@ -298,10 +311,11 @@ impl Walk<'_> {
     /// Once, before the first stage is made: room for it and for all that follows it.
     fn check_space(&self, at: usize) -> Result<()> {
         let mut space = self.space.lock().expect("no panic while locked");
-        let checked = space.get_or_insert_with(|| {
+        let checked = space.get_or_insert_with(|| -> Result<()> {
             let mut steps = self.plan.with_readers([at]);
             steps.retain(|step| self.selected.contains(step));
-            preflight::check_space(self.cache, self.plan, &self.latest.lock().expect("no panic while locked"), &steps)
+            preflight::check_space(self.cache, self.plan, &self.latest.lock().expect("no panic while locked"), &steps)?;
+            preflight::check_targets(self.plan, &self.publisher, &self.selected)
         });
         checked.clone()
     }
@@ -329,51 +343,13 @@ impl Walk<'_> {
                         progress.note(&format!("waiting for {holder}, which makes the same output"));
                     }
                     progress.check()?;
+                    if self.halted.load(Ordering::SeqCst) {
+                        return Ok(Begun::TooLate);
+                    }
                     std::thread::sleep(Duration::from_millis(100));
                 }
             }
         }
-    }
-
-    /// Notes a step's success for later runs.
-    fn remember(&self, stage: &str, record: &StageRecord) -> Result<()> {
-        let Some(key) = &record.key else { return Ok(()) };
-        let memory = record.figures.get("peak_memory_bytes").and_then(serde_json::Value::as_u64);
-        let mut latest = self.latest.lock().expect("no panic while locked");
-        if latest.stages.get(stage) == Some(key) && memory.is_none() {
-            return Ok(());
-        }
-        latest.stages.insert(stage.to_owned(), key.clone());
-        latest.memory.extend(memory.map(|bytes| (stage.to_owned(), bytes)));
-        self.cache.set_latest(&self.plan.file.name, &latest)
-    }
-
-    /// What happens whether a stage ran or was reused: its gates are checked, then it is published.
-    fn after(&self, at: usize, artifact: &Artifact, record: &mut StageRecord) -> Result<()> {
-        let stage = self.plan.steps[at].stage;
-        match &stage.config {
-            StageConfig::Evaluate(config) => gate::check_metrics(config, artifact)?,
-            StageConfig::Ingest(config) => {
-                let good = self.latest.lock().expect("no panic while locked").good.get(&stage.name).cloned();
-                let before = good.filter(|key| record.key.as_ref() != Some(key)).and_then(|key| self.cache.lookup(&key).ok().flatten());
-                if let Some(before) = before {
-                    let found = gate::drift(&config.drift, artifact, &before);
-                    for text in &found {
-                        self.reporter.note(Some(&stage.name), text);
-                    }
-                    gate::drift_error(&config.drift, &found)?;
-                }
-            }
-            _ => {}
-        }
-        if let Some(target) = &stage.publish {
-            let target = self.publisher.target(target);
-            if self.publisher.publish(&target, &stage.name, artifact)? {
-                self.reporter.note(Some(&stage.name), &format!("published {}", super::from_here(&target)));
-            }
-            record.published = Some(target);
-        }
-        Ok(())
     }
 }
 
@@ -381,4 +357,6 @@ impl Walk<'_> {
 enum Begun {
     Pending(PendingArtifact),
     MadeByOther(Box<Artifact>),
+    /// The run ended in the meantime.
+    TooLate,
 }

@@ -34,173 +34,284 @@ pub(super) struct Outcome {
 
 /// May a step begin?
 enum Readiness {
-    Ready,
+    /// Yes, with these steps to choose its inputs from.
+    Ready(BTreeSet<usize>),
     NotYet,
-    /// Never: the name of what it waits for in vain.
+    /// Never, and why.
     Never(String),
     /// In a dry run: what it reads would be made first.
     Unknown,
 }
 
 pub(super) fn walk(walk: &Walk<'_>, selected: &BTreeSet<usize>) -> Outcome {
-    let guards = gate::guards(walk.plan, selected);
-    let mut states: BTreeMap<usize, State> = selected.iter().map(|&at| (at, State::Waiting)).collect();
-    let mut records: BTreeMap<usize, StageRecord> = BTreeMap::new();
-    let mut tables: BTreeMap<usize, String> = BTreeMap::new();
-    let mut errors: Vec<(usize, Error)> = Vec::new();
-    let mut stopping = false;
+    let mut progress = Progressing::new(walk, selected);
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel::<(usize, Ended)>();
         loop {
-            if !stopping && let Err(stop) = walk.signals.check() {
-                errors.push((usize::MAX, stop));
-                stopping = true;
+            if !progress.stopping
+                && let Err(stop) = walk.signals.check()
+            {
+                progress.errors.push((usize::MAX, stop));
+                progress.stopping = true;
             }
-            let mut ready = Vec::new();
-            if !stopping {
-                // Until nothing changes: a step that can never begin may be what another waits for.
-                loop {
-                    let mut changed = false;
-                    ready.clear();
-                    for at in selected.iter().copied().filter(|at| states[at] == State::Waiting).collect::<Vec<_>>() {
-                        match readiness(walk, &states, &guards, at) {
-                            Readiness::Ready => ready.push(at),
-                            Readiness::NotYet => {}
-                            Readiness::Never(name) => {
-                                states.insert(at, State::Blocked);
-                                records.insert(at, blocked(walk, at, &format!("it needs {name}, which failed")));
-                                changed = true;
-                            }
-                            Readiness::Unknown => {
-                                states.insert(at, State::WouldRun);
-                                records.insert(at, walk.would_run(at, "its input is made anew"));
-                                changed = true;
-                            }
-                        }
-                    }
-                    if !changed {
-                        break;
-                    }
-                }
-            }
-            let running = states.values().filter(|state| **state == State::Running).count();
+            let ready = if progress.stopping { Vec::new() } else { progress.ready() };
             let ended = match ready.as_slice() {
-                [] if running == 0 => break,
+                [] if progress.running() == 0 => break,
                 // Alone: no thread is needed, and a run in which all is reused makes none.
-                [at] if running == 0 => (*at, bring(walk, *at, &states)),
+                [(at, usable)] if progress.running() == 0 => (*at, bring(walk, *at, usable)),
                 _ => {
-                    for at in ready {
-                        let (sender, states_then) = (sender.clone(), states.clone());
+                    for (at, usable) in ready {
+                        let sender = sender.clone();
                         scope.spawn(move || {
                             // The walk listens until all have ended.
-                            let _ = sender.send((at, bring(walk, at, &states_then)));
+                            let _ = sender.send((at, bring(walk, at, &usable)));
                         });
-                        states.insert(at, State::Running);
+                        progress.states.insert(at, State::Running);
                     }
                     receiver.recv().expect("a step is running")
                 }
             };
-            let (at, Ended { record, made, error }) = ended;
-            say(walk, &record);
-            states.insert(
-                at,
-                match (&error, record.status) {
-                    (Some(_), _) => State::Failed,
-                    (None, Status::WouldRun) => State::WouldRun,
-                    (None, Status::Blocked) => State::Blocked,
-                    (None, _) => State::Done,
-                },
-            );
-            if let Some(Made { artifact, table }) = made {
-                walk.keep(at, artifact);
-                if !table.is_empty() {
-                    tables.insert(at, format!("{}:\n{table}", record.name));
+            progress.end(ended.0, ended.1);
+        }
+    });
+    progress.conclude()
+}
+
+/// A walk under way.
+struct Progressing<'w> {
+    walk: &'w Walk<'w>,
+    states: BTreeMap<usize, State>,
+    /// For each step, the evaluations whose gates are to be met before it begins.
+    guards: BTreeMap<usize, Vec<usize>>,
+    /// For each step that ended, the steps that its output came of, itself included.
+    lineage: BTreeMap<usize, BTreeSet<usize>>,
+    /// For each evaluation that ended or was blocked, the model that it judged, or all that it may have judged.
+    judged: BTreeMap<usize, Vec<usize>>,
+    /// Made, and to be published once the gates are met.
+    unpublished: BTreeSet<usize>,
+    records: BTreeMap<usize, StageRecord>,
+    tables: BTreeMap<usize, String>,
+    errors: Vec<(usize, Error)>,
+    stopping: bool,
+}
+
+impl<'w> Progressing<'w> {
+    fn new(walk: &'w Walk<'w>, selected: &BTreeSet<usize>) -> Progressing<'w> {
+        let of_run = |gates: Vec<usize>| gates.into_iter().filter(|gate| selected.contains(gate)).collect();
+        Progressing {
+            walk,
+            states: selected.iter().map(|&at| (at, State::Waiting)).collect(),
+            guards: selected.iter().map(|&at| (at, of_run(gate::before_beginning(walk.plan, at)))).collect(),
+            lineage: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            unpublished: BTreeSet::new(),
+            records: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            errors: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Steps outside the selection were found up to date before.
+    fn state(&self, step: usize) -> State {
+        self.states.get(&step).copied().unwrap_or(State::Done)
+    }
+
+    fn running(&self) -> usize {
+        self.states.values().filter(|state| **state == State::Running).count()
+    }
+
+    /// Steps that may begin, each with the inputs that it may choose from. Steps that never can are ended on the way.
+    fn ready(&mut self) -> Vec<(usize, BTreeSet<usize>)> {
+        let mut ready = Vec::new();
+        // Again and again: a step that can never begin may be what an earlier one in the list waits for.
+        loop {
+            let mut changed = false;
+            ready.clear();
+            let waiting: Vec<usize> = self.states.iter().filter(|(_, state)| **state == State::Waiting).map(|(at, _)| *at).collect();
+            for at in waiting {
+                match self.readiness(at) {
+                    Readiness::Ready(usable) => ready.push((at, usable)),
+                    Readiness::NotYet => {}
+                    Readiness::Never(reason) => {
+                        self.block(at, &reason);
+                        changed = true;
+                    }
+                    Readiness::Unknown => {
+                        self.states.insert(at, State::WouldRun);
+                        self.records.insert(at, self.walk.would_run(at, "its input is made anew"));
+                        changed = true;
+                    }
                 }
             }
-            records.insert(at, record);
-            if let Some(error) = error {
-                stopping |= error.class.is_stop() || !walk.options.keep_going;
-                errors.push((at, error));
+            if !changed {
+                return ready;
             }
         }
-    });
-    for (&at, _) in states.iter().filter(|(_, state)| **state == State::Waiting) {
-        records.insert(at, blocked(walk, at, "the run ended before"));
     }
-    Outcome { records: records.into_values().collect(), tables: tables.into_values().collect(), result: combined(walk, errors) }
-}
 
-fn bring(walk: &Walk<'_>, at: usize, states: &BTreeMap<usize, State>) -> Ended {
-    let usable = |step: &usize| states.get(step).is_none_or(|state| *state == State::Done);
-    let brought = catch_unwind(AssertUnwindSafe(|| walk.bring(at, &usable)));
-    brought.unwrap_or_else(|_| {
-        let error = Error::internal(format!("stage `{}`: pipe met a fault of its own", walk.plan.steps[at].stage.name));
-        Ended { record: StageRecord { status: Status::Failed, error: Some(error.clone()), ..walk.blank(at) }, made: None, error: Some(error) }
-    })
-}
-
-fn readiness(walk: &Walk<'_>, states: &BTreeMap<usize, State>, guards: &[Vec<usize>], at: usize) -> Readiness {
-    // Steps outside the selection were found up to date before.
-    let state = |step: &usize| states.get(step).copied().unwrap_or(State::Done);
-    let name = |step: &usize| format!("`{}`", walk.plan.steps[*step].stage.name);
-    let mut verdict = Readiness::Ready;
-    for input in &walk.plan.steps[at].inputs {
-        let settled = |step: &usize| !matches!(state(step), State::Waiting | State::Running);
-        if !input.steps.iter().all(settled) {
+    fn readiness(&self, at: usize) -> Readiness {
+        let step = &self.walk.plan.steps[at];
+        let settled = |step: usize| !matches!(self.state(step), State::Waiting | State::Running);
+        let guards = &self.guards[&at];
+        if !step.needs().all(settled) || !guards.iter().all(|guard| settled(*guard)) {
             return Readiness::NotYet;
         }
-        if input.steps.iter().any(|step| state(step) == State::WouldRun) {
-            verdict = Readiness::Unknown;
-        } else if !input.steps.iter().any(|step| state(step) == State::Done) {
-            return Readiness::Never(name(&input.steps[0]));
+        let name = |step: usize| format!("`{}`", self.walk.plan.steps[step].stage.name);
+        let mut usable = BTreeSet::new();
+        for input in &step.inputs {
+            if input.steps.iter().any(|step| self.state(*step) == State::WouldRun) {
+                return Readiness::Unknown;
+            }
+            let done = || input.steps.iter().copied().filter(|step| self.state(*step) == State::Done);
+            let free: Vec<usize> = done().filter(|step| self.barred(*step, guards).is_none()).collect();
+            if free.is_empty() {
+                return Readiness::Never(match done().find_map(|step| self.barred(step, guards)) {
+                    Some(gate) => format!("the gate of {} was not met", name(gate)),
+                    None => format!("it needs {}, which failed", name(input.steps[0])),
+                });
+            }
+            usable.extend(free);
+        }
+        Readiness::Ready(usable)
+    }
+
+    /// The one of `gates` that was not met by something that the output of `step` came of.
+    fn barred(&self, step: usize, gates: &[usize]) -> Option<usize> {
+        let itself = BTreeSet::from([step]);
+        let lineage = self.lineage.get(&step).unwrap_or(&itself);
+        let missed = |gate: &&usize| matches!(self.state(**gate), State::Failed | State::Blocked);
+        gates
+            .iter()
+            .filter(missed)
+            .find(|gate| self.judged.get(gate).is_some_and(|models| models.iter().any(|model| lineage.contains(model))))
+            .copied()
+    }
+
+    fn block(&mut self, at: usize, reason: &str) {
+        let record = StageRecord { status: Status::Blocked, reason: reason.to_owned(), ..self.walk.blank(at) };
+        self.say(&record, false);
+        self.states.insert(at, State::Blocked);
+        self.judged.insert(at, self.walk.plan.steps[at].inputs.first().map(|input| input.steps.clone()).unwrap_or_default());
+        self.records.insert(at, record);
+    }
+
+    /// Takes note of a step that ended, and publishes what may be published now.
+    fn end(&mut self, at: usize, ended: Ended) {
+        let Ended { record, chosen, made, error } = ended;
+        let state = match (&error, record.status) {
+            (Some(_), _) => State::Failed,
+            (None, Status::WouldRun) => State::WouldRun,
+            (None, Status::Blocked) => State::Blocked,
+            (None, _) => State::Done,
+        };
+        self.states.insert(at, state);
+        let others = self.running() > 0 || self.walk.options.keep_going;
+        self.say(&record, others);
+        let models = chosen.first().map(|model| vec![*model]);
+        self.judged
+            .insert(at, models.unwrap_or_else(|| self.walk.plan.steps[at].inputs.first().map(|input| input.steps.clone()).unwrap_or_default()));
+        let mut lineage: BTreeSet<usize> = chosen.iter().filter_map(|input| self.lineage.get(input)).flatten().copied().collect();
+        lineage.extend(chosen.into_iter().chain([at]));
+        self.lineage.insert(at, lineage);
+        if let Some(Made { artifact, table }) = made {
+            self.walk.keep(at, artifact);
+            if !table.is_empty() {
+                self.tables.insert(at, format!("{}:\n{table}", record.name));
+            }
+            if error.is_none() && self.walk.plan.steps[at].stage.publish.is_some() && !self.walk.options.dry_run {
+                self.unpublished.insert(at);
+            }
+        }
+        self.records.insert(at, record);
+        if let Some(error) = error {
+            self.fail(at, error);
+        }
+        self.publish();
+    }
+
+    fn fail(&mut self, at: usize, error: Error) {
+        self.stopping |= error.class.is_stop() || !self.walk.options.keep_going;
+        self.errors.push((at, error));
+    }
+
+    /// Publishes every output whose gates are met. One whose gate was missed never is.
+    fn publish(&mut self) {
+        for at in self.unpublished.clone() {
+            let gates: Vec<usize> = gate::before_publishing(self.walk.plan, at).into_iter().filter(|gate| self.states.contains_key(gate)).collect();
+            if gates.iter().any(|gate| matches!(self.state(*gate), State::Waiting | State::Running)) && self.barred(at, &gates).is_none() {
+                continue;
+            }
+            self.unpublished.remove(&at);
+            let name = &self.walk.plan.steps[at].stage.name;
+            if let Some(gate) = self.barred(at, &gates) {
+                let text = format!("not published: the gate of `{}` was not met", self.walk.plan.steps[gate].stage.name);
+                self.walk.reporter.note(Some(name), &text);
+                continue;
+            }
+            let published = self.walk.publish(at);
+            let record = self.records.get_mut(&at).expect("it ended");
+            match published {
+                Ok(target) => record.published = target,
+                Err(error) => {
+                    let error = in_stage(name, error);
+                    record.error = Some(error.clone());
+                    self.fail(at, error);
+                }
+            }
         }
     }
-    for guard in &guards[at] {
-        match state(guard) {
-            State::Waiting | State::Running => return Readiness::NotYet,
-            State::Failed | State::Blocked => return Readiness::Never(name(guard)),
-            State::Done | State::WouldRun => {}
+
+    /// A run in which all is reused says so in one line at its end, so the terminal is not told of reused stages.
+    fn say(&self, record: &StageRecord, others: bool) {
+        let seconds = (record.status == Status::Ran || record.status == Status::Failed).then_some(record.seconds);
+        self.walk.reporter.emit(&Event::Stage {
+            stage: &record.name,
+            status: record.shown_status(),
+            reason: &record.reason,
+            seconds,
+            summary: &record.summary,
+            output: record.artifact.as_deref(),
+        });
+        // The run's last words are about one failure; while others go on, that may not be this one.
+        if let Some(error) = record.error.as_ref().filter(|error| others && !error.class.is_stop()) {
+            self.walk.reporter.note(Some(&record.name), &error.message);
         }
     }
-    verdict
-}
 
-fn blocked(walk: &Walk<'_>, at: usize, reason: &str) -> StageRecord {
-    let record = StageRecord { status: Status::Blocked, reason: reason.to_owned(), ..walk.blank(at) };
-    say(walk, &record);
-    record
-}
+    fn conclude(mut self) -> Outcome {
+        let waiting: Vec<usize> = self.states.iter().filter(|(_, state)| **state == State::Waiting).map(|(at, _)| *at).collect();
+        if !waiting.is_empty() && !self.stopping && self.errors.is_empty() {
+            self.errors.push((waiting[0], Error::internal("stages wait for each other, and none can begin")));
+        }
+        for at in waiting {
+            self.block(at, "the run ended before");
+        }
+        let result = self.combined();
+        Outcome { records: self.records.into_values().collect(), tables: self.tables.into_values().collect(), result }
+    }
 
-/// A run in which all is reused says so in one line at its end, so the terminal is not told of reused stages.
-fn say(walk: &Walk<'_>, record: &StageRecord) {
-    let output = record.artifact.as_deref();
-    let seconds = (record.status == Status::Ran || record.status == Status::Failed).then_some(record.seconds);
-    walk.reporter.emit(&Event::Stage {
-        stage: &record.name,
-        status: record.shown_status(),
-        reason: &record.reason,
-        seconds,
-        summary: &record.summary,
-        output,
-    });
-    if let Some(error) = record.error.as_ref().filter(|error| walk.options.keep_going && !error.class.is_stop()) {
-        walk.reporter.note(Some(&record.name), &error.message);
+    /// One error out of all. The first failure in the plan decides what is said first and the exit code; a stop only where
+    /// nothing failed, or a night that fails would look like one that ran out of time.
+    fn combined(&self) -> Result<()> {
+        let stop = self.errors.iter().find(|(_, error)| error.class.is_stop()).map(|(_, error)| error);
+        let mut failures: Vec<&(usize, Error)> = self.errors.iter().filter(|(_, error)| !error.class.is_stop()).collect();
+        failures.sort_by_key(|(at, _)| *at);
+        let Some((_, first)) = failures.first() else { return stop.map_or(Ok(()), |stop| Err(stop.clone())) };
+        let mut also: Vec<String> = failures[1..].iter().map(|(at, _)| format!("`{}` failed too", self.walk.plan.steps[*at].stage.name)).collect();
+        also.extend(stop.map(|stop| format!("the run was {}", stop.message)));
+        let more = if also.is_empty() { String::new() } else { format!(" (and {})", also.join(", ")) };
+        Err(Error { message: format!("{}{more}", first.message), ..first.clone() })
     }
 }
 
-/// One error out of all: the first in the plan decides what is said first and the exit code.
-fn combined(walk: &Walk<'_>, mut errors: Vec<(usize, Error)>) -> Result<()> {
-    // A stop reaches every step that runs, and is one event.
-    if let Some((_, stop)) = errors.iter().find(|(_, error)| error.class.is_stop()) {
-        return Err(stop.clone());
-    }
-    errors.sort_by_key(|(at, _)| *at);
-    let rest: Vec<String> = errors.iter().skip(1).map(|(at, _)| format!("`{}`", walk.plan.steps[*at].stage.name)).collect();
-    match errors.into_iter().next() {
-        None => Ok(()),
-        Some((_, first)) if rest.is_empty() => Err(first),
-        Some((_, first)) => Err(Error { message: format!("{} (and {} failed too)", first.message, rest.join(", ")), ..first }),
-    }
+fn bring(walk: &Walk<'_>, at: usize, usable: &BTreeSet<usize>) -> Ended {
+    let brought = catch_unwind(AssertUnwindSafe(|| walk.bring(at, usable)));
+    brought.unwrap_or_else(|_| {
+        let error = Error::internal(format!("stage `{}`: pipe met a fault of its own", walk.plan.steps[at].stage.name));
+        let record = StageRecord { status: Status::Failed, error: Some(error.clone()), ..walk.blank(at) };
+        Ended { record, chosen: Vec::new(), made: None, error: Some(error) }
+    })
 }
 
 /// An error that stands for a stage's.

@@ -22,6 +22,9 @@ pub struct ArtifactEntry {
     pub kept_by: Vec<String>,
 }
 
+/// What the record of a key is called among waste.
+const KEY_RECORD: &str = "record of a key";
+
 /// What to sweep.
 #[derive(Debug, Clone)]
 pub struct GcPolicy {
@@ -44,6 +47,8 @@ pub struct Waste {
     pub what: String,
     /// Removed only while nobody holds this lock.
     lock: Option<PathBuf>,
+    /// Of an artifact, with its last use as it was listed: wanted by nobody then, and looked at again before it goes.
+    artifact: Option<(String, Option<SystemTime>)>,
 }
 
 impl Cache {
@@ -76,6 +81,11 @@ impl Cache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             result => result.doing("remove", &path).map(|()| true),
         }
+    }
+
+    /// Content ids of all that is pinned.
+    pub fn pins(&self) -> Vec<String> {
+        names(&self.dir.join("pins")).unwrap_or_default()
     }
 
     fn pin_path(&self, content: &str) -> PathBuf {
@@ -115,7 +125,8 @@ impl Cache {
             let path = self.artifact_path(&entry.content);
             let lock = Some(self.lease_path(&entry.content));
             let kind = entry.manifest.as_ref().map_or("damaged", |manifest| manifest.kind.name());
-            let item = Waste { path, size: entry.size, what: format!("artifact of {kind}"), lock };
+            let artifact = Some((entry.content.clone(), entry.last_used));
+            let item = Waste { path, size: entry.size, what: format!("artifact of {kind}"), lock, artifact };
             if !entry.kept_by.is_empty() {
                 kept += entry.size;
             } else if recent.contains(&entry.content) || !old(entry.last_used, policy.older_than) {
@@ -139,27 +150,35 @@ impl Cache {
                     Some(_) => self.dir.join("locks").join(format!("{name}.lock")),
                     None => self.dir.join("locks").join(format!("key-{name}.lock")),
                 };
-                waste.push(Waste { size: size_below(&path), path, what: "unfinished work".into(), lock: Some(lock) });
+                waste.push(Waste { size: size_below(&path), path, what: "unfinished work".into(), lock: Some(lock), artifact: None });
             }
         }
         for name in names(&self.dir.join("trash"))? {
             let path = self.dir.join("trash").join(&name);
-            waste.push(Waste { size: size_below(&path), path, what: "damaged".into(), lock: None });
+            waste.push(Waste { size: size_below(&path), path, what: "damaged".into(), lock: None, artifact: None });
         }
         self.add_shards(&mut waste, |time| old(time, policy.older_than));
         self.add_files(&mut waste, "remote", "fetched file", Some(self.files_path()), |time| old(time, policy.older_than))?;
         for run in old_runs {
             let path = self.run_dir(run);
             if old(newest_below(&path), policy.records_older_than) {
-                waste.push(Waste { size: size_below(&path), path, what: "record of a run".into(), lock: None });
+                waste.push(Waste { size: size_below(&path), path, what: "record of a run".into(), lock: None, artifact: None });
             }
         }
         let wanted = self.state_keys();
-        self.add_files(&mut waste, "keys", "record of a key", None, |time| old(time, policy.records_older_than))?;
-        waste.retain(|item| {
-            item.path.file_stem().and_then(|name| name.to_str()).is_none_or(|name| item.what != "record of a key" || !wanted.contains(name))
-        });
+        self.add_files(&mut waste, "keys", KEY_RECORD, None, |time| old(time, policy.records_older_than))?;
+        waste.retain(|item| item.what != KEY_RECORD || !self.is_wanted_key(&item.path, &wanted));
         Ok(waste)
+    }
+
+    /// Whether the record of a key at `path` is of a pipeline's state, or says what a pinned artifact is.
+    fn is_wanted_key(&self, path: &Path, state: &BTreeSet<String>) -> bool {
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { return false };
+        let artifact = || {
+            let record: super::KeyRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+            Some(record.artifact)
+        };
+        state.contains(name) || artifact().is_some_and(|artifact| self.pin_path(&artifact).exists())
     }
 
     fn state_keys(&self) -> BTreeSet<String> {
@@ -175,7 +194,7 @@ impl Cache {
             let used = if record.exists() { modified(&record) } else { modified(&path) };
             if is_old(used) {
                 let size = std::fs::metadata(&path).map_or(0, |stat| stat.len());
-                waste.push(Waste { size, path, what: "shard".into(), lock: Some(self.files_path()) });
+                waste.push(Waste { size, path, what: "shard".into(), lock: Some(self.files_path()), artifact: None });
             }
         }
     }
@@ -191,7 +210,7 @@ impl Cache {
         for path in walk(&self.dir.join(folder)) {
             let Ok(stat) = std::fs::metadata(&path) else { continue };
             if is_old(stat.modified().ok()) {
-                waste.push(Waste { size: stat.len(), path, what: what.to_owned(), lock: lock.clone() });
+                waste.push(Waste { size: stat.len(), path, what: what.to_owned(), lock: lock.clone(), artifact: None });
             }
         }
         Ok(())
@@ -205,21 +224,39 @@ impl Cache {
         }
         let lock = match &waste.lock {
             None => None,
-            Some(lock) => match Lock::exclusive(lock, "pipe gc") {
+            Some(lock) => match Lock::unsigned(lock) {
                 Ok(held) => Some((held, lock)),
                 Err(LockError::Held(_)) => return Ok(false),
                 Err(LockError::Failed(error)) => return Err(error),
             },
         };
+        if let Some((content, last_used)) = &waste.artifact {
+            // Somebody may have come to want it since it was listed.
+            let used = modified(&self.lease_path(content)).or_else(|| modified(path));
+            if self.keepers().contains_key(content) || used > *last_used {
+                return Ok(false);
+            }
+        }
+        if waste.what == KEY_RECORD && self.is_wanted_key(path, &self.state_keys()) {
+            return Ok(false);
+        }
+        let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
         if path.is_dir() {
             // Gone at once for everybody else, however long it takes to remove.
             let trash = self.dir.join("trash").join(format!("gc-{}", ulid::Ulid::generate()));
-            std::fs::rename(path, &trash).doing("move away", path)?;
+            match std::fs::rename(path, &trash) {
+                // Another sweep was here.
+                Err(error) if gone(&error) => return Ok(false),
+                moved => moved.doing("move away", path)?,
+            }
             failpoint("gc.moved");
-            std::fs::remove_dir_all(&trash).doing("remove", &trash)?;
+            match std::fs::remove_dir_all(&trash) {
+                Err(error) if !gone(&error) => return Err(crate::Error::io("remove", &trash, error)),
+                _ => {}
+            }
         } else {
             match std::fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(crate::Error::io("remove", path, error)),
+                Err(error) if !gone(&error) => return Err(crate::Error::io("remove", path, error)),
                 _ => {}
             }
             // Folders that are left empty go too; one that is not empty stays.
@@ -232,9 +269,21 @@ impl Cache {
         Ok(true)
     }
 
-    /// Moves a damaged artifact out of the way, so that its stage runs again. False where it is gone already.
+    /// Moves a damaged artifact out of the way, so that its stage runs again. False where somebody reads it now, or where
+    /// it is gone or whole again.
     pub fn quarantine(&self, content: &str) -> Result<bool> {
         let path = self.artifact_path(content);
+        let _lock = match Lock::unsigned(&self.lease_path(content)) {
+            Ok(lock) => lock,
+            Err(LockError::Held(_)) => return Ok(false),
+            Err(LockError::Failed(error)) => return Err(error),
+        };
+        let manifest = Manifest::read(&path).filter(|manifest| manifest.content == content);
+        if let Some(manifest) = manifest
+            && manifest.damaged(&path)?.is_empty()
+        {
+            return Ok(false);
+        }
         let trash = self.dir.join("trash").join(format!("{content}-{}", ulid::Ulid::generate()));
         std::fs::create_dir_all(self.dir.join("trash")).doing("make the folder", &trash)?;
         match std::fs::rename(&path, &trash) {

@@ -23,6 +23,15 @@ pub enum LockError {
 impl Lock {
     /// For one holder at a time. `holder` is left in the file for people who wait; the lock itself is the kernel's.
     pub fn exclusive(path: &Path, holder: &str) -> Result<Lock, LockError> {
+        let lock = Lock::unsigned(path)?;
+        let holder = if holder.is_empty() { format!("process {}", std::process::id()) } else { holder.to_owned() };
+        let _ = lock.file.set_len(0);
+        let _ = lock.file.write_all_at(holder.as_bytes(), 0);
+        Ok(lock)
+    }
+
+    /// The same, and the file stays as it was, its time too.
+    pub(super) fn unsigned(path: &Path) -> Result<Lock, LockError> {
         let failed = |error| LockError::Failed(Error::io("lock", path, error));
         loop {
             let file = open(path).map_err(failed)?;
@@ -32,9 +41,6 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             if is_still_at(&file, path) {
-                let holder = if holder.is_empty() { format!("process {}", std::process::id()) } else { holder.to_owned() };
-                let _ = file.set_len(0);
-                let _ = file.write_all_at(holder.as_bytes(), 0);
                 return Ok(Lock { file });
             }
         }

@@ -77,13 +77,25 @@ impl Manifest {
 
     /// Reads every byte again.
     pub(super) fn is_whole(&self, dir: &Path) -> bool {
-        self.damaged(dir).is_empty()
+        self.damaged(dir).is_ok_and(|damaged| damaged.is_empty())
     }
 
-    /// Files that are not what they were, after reading every byte again.
-    pub fn damaged(&self, dir: &Path) -> Vec<&str> {
-        let intact = |file: &FileEntry| digest::of_file(&dir.join(&file.path)).is_ok_and(|digest| digest == file.blake3);
-        self.files.iter().filter(|file| !intact(file)).map(|file| file.path.as_str()).collect()
+    /// Files that are gone or not what they were, after reading every byte again. One that cannot be read at all is an
+    /// error: that says nothing of its content.
+    pub fn damaged(&self, dir: &Path) -> Result<Vec<&str>> {
+        let mut damaged = Vec::new();
+        for file in &self.files {
+            let path = dir.join(&file.path);
+            match std::fs::metadata(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => damaged.push(file.path.as_str()),
+                stat => {
+                    if stat.doing("read", &path)?.len() != file.size || digest::of_file(&path)? != file.blake3 {
+                        damaged.push(file.path.as_str());
+                    }
+                }
+            }
+        }
+        Ok(damaged)
     }
 
     /// In bytes, without the manifest itself.

@@ -12,6 +12,8 @@ use super::{Reader, from_node};
 use crate::config::{Resources, StageConfig, StageKind};
 
 pub(super) const STAGE_KEYS: [&str; 6] = ["uses", "from", "with", "publish", "matrix", "resources"];
+/// Names become folders.
+const MAX_NAME: usize = 100;
 /// More cells than this are a slip, not a search.
 const MAX_CELLS: usize = 1000;
 /// Stages in the file, and in all its matrices together: what is found about one is found by walking the others.
@@ -44,10 +46,12 @@ impl Stage {
     }
 }
 
-/// A stage's name as that of a folder.
+/// A stage's name as that of a folder: with a digest where it is long or has letters that no folder should have, so that no
+/// two stages share one.
 pub fn folder_name(stage: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_.=,[]".contains(c) { c } else { '_' };
-    stage.chars().map(plain).collect()
+    let name: String = stage.chars().map(plain).take(MAX_NAME / 4).collect();
+    if name == stage { name } else { format!("{name}-{}", &crate::digest::of_bytes(stage.as_bytes())[..8]) }
 }
 
 /// One entry of a `from:`.
@@ -130,6 +134,9 @@ impl Reader<'_> {
     fn entry<'f>(&mut self, key: &'f Key, node: &Node, names: &[&str], variables: &Variables) -> Option<Entry<'f>> {
         if key.name.is_empty() || !key.name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-') {
             self.problems.push(Problem::new(key.span, "a stage's name is made of letters, digits, `_` and `-`"));
+        }
+        if key.name.len() > MAX_NAME {
+            self.problems.push(Problem::new(key.span, format!("a stage's name has at most {MAX_NAME} bytes")));
         }
         let Some(fields) = node.as_map() else {
             self.problems.push(Problem::new(key.span, format!("stage `{}` is a mapping with `uses`, `from`, `with`", key.name)));

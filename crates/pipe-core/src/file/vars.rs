@@ -75,8 +75,13 @@ impl Variables {
     fn expand(&self, text: &str, node: &Node) -> Result<Value, Problem> {
         if let Some(name) = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'))
             && !name.contains("${")
+            && (name.starts_with("env:") || !name.contains('}'))
         {
-            return self.lookup(name, node);
+            // What comes from the environment is text alone, and typed as `--var` is.
+            return Ok(match self.lookup(name, node)? {
+                Value::String(text) if name.starts_with("env:") => super::node::plain_scalar(&text),
+                value => value,
+            });
         }
         let mut out = String::new();
         let mut rest = text;
