@@ -184,7 +184,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<u8> {
         vec![
             stage.name.clone(),
             stage.shown_status().to_owned(),
-            if stage.status == Status::Cached { String::new() } else { duration(stage.seconds) },
+            if matches!(stage.status, Status::Cached | Status::Blocked) { String::new() } else { duration(stage.seconds) },
             if stage.rows > 0 { stage.rows.to_string() } else { String::new() },
             stage.artifact.as_ref().map(|id| id[..12.min(id.len())].to_owned()).unwrap_or_default(),
             shortened(&stage.reason, 80),

@@ -32,6 +32,8 @@ struct StageLine {
     bar: Option<ProgressBar>,
 }
 
+/// Of stages' names, at least.
+const NAME_WIDTH: usize = 10;
 /// With more stages than this only those that run have a live line.
 const MAX_WAITING_LINES: usize = 24;
 
@@ -68,7 +70,7 @@ impl Terminal {
             stages.push(StageLine { name: name.to_owned(), bar: None });
         }
         let all = stages.len() <= MAX_WAITING_LINES;
-        let width = stages.iter().map(|line| line.name.chars().count()).max().unwrap_or(10).max(10);
+        let width = name_width(&stages);
         for line in stages.iter_mut().filter(|line| line.bar.is_none() && (all || line.name == name)) {
             let bar = bars.lines.add(ProgressBar::no_length());
             bar.set_prefix(format!("{:width$}", line.name));
@@ -99,7 +101,7 @@ impl Terminal {
         match self {
             Terminal::Json => print_event(event),
             Terminal::Text => {
-                if let Some(text) = plain(event) {
+                if let Some(text) = plain(event, NAME_WIDTH) {
                     let _ = writeln!(std::io::stderr(), "{text}");
                 }
             }
@@ -119,6 +121,10 @@ impl Terminal {
     }
 }
 
+fn name_width(stages: &[StageLine]) -> usize {
+    stages.iter().map(|line| line.name.chars().count()).max().unwrap_or(NAME_WIDTH).max(NAME_WIDTH)
+}
+
 impl Bars {
     fn show(&self, event: &Event<'_>) {
         match event {
@@ -127,7 +133,8 @@ impl Bars {
             Event::Stage { stage, status, .. } => {
                 let stages = self.stages.lock().expect("no panic while locked");
                 let begun = stages.iter().any(|line| line.bar.is_some());
-                let text = plain(event).unwrap_or_else(|| format!("{} {stage:<10} {:>7}  up to date", dim("·"), ""));
+                let width = name_width(&stages);
+                let text = plain(event, width).unwrap_or_else(|| format!("{} {stage:<width$} {:>7}  up to date", dim("·"), ""));
                 match stages.iter().find(|line| line.name == *stage).and_then(|line| line.bar.as_ref()) {
                     Some(bar) => {
                         bar.set_style(style("{msg}"));
@@ -139,7 +146,7 @@ impl Bars {
                 }
             }
             Event::Note { .. } => {
-                if let Some(text) = plain(event) {
+                if let Some(text) = plain(event, NAME_WIDTH) {
                     self.print(&text);
                 }
             }
@@ -157,18 +164,18 @@ impl Bars {
     }
 }
 
-/// An event as a line for people; absent where it has none.
-fn plain(event: &Event<'_>) -> Option<String> {
+/// An event as a line for people, stages' names padded to `width`; absent where it has none.
+fn plain(event: &Event<'_>, width: usize) -> Option<String> {
     match event {
         Event::Stage { stage, status: "running", reason, .. } => Some(format!("{stage}: {reason}")),
         Event::Stage { stage, status: "would run", reason, .. } => Some(format!("  {stage} would run: {reason}")),
         Event::Stage { stage, status, seconds, summary, reason, .. } => {
             let seconds = seconds.map(duration).unwrap_or_default();
             match *status {
-                "ran" => Some(format!("{} {stage:<10} {seconds:>7}  {summary}", paint("✓", "32"))),
+                "ran" => Some(format!("{} {stage:<width$} {seconds:>7}  {summary}", paint("✓", "32"))),
                 "cached" => None,
-                "failed" | "stopped" | "gate not met" => Some(format!("{} {stage:<10} {seconds:>7}  {status}", paint("✗", "31"))),
-                _ => Some(format!("{} {stage:<10} {:>7}  {status}: {reason}", dim("–"), "")),
+                "failed" | "stopped" | "gate not met" => Some(format!("{} {stage:<width$} {seconds:>7}  {status}", paint("✗", "31"))),
+                _ => Some(format!("{} {stage:<width$} {:>7}  {status}: {reason}", dim("–"), "")),
             }
         }
         Event::Note { stage: Some(stage), text } => Some(format!("  {stage}: {text}")),
@@ -178,7 +185,14 @@ fn plain(event: &Event<'_>) -> Option<String> {
 }
 
 pub(crate) fn print_event(event: &Event<'_>) {
-    if let Ok(line) = serde_json::to_string(event) {
+    #[derive(serde::Serialize)]
+    struct Line<'l> {
+        time: jiff::Timestamp,
+        #[serde(flatten)]
+        event: &'l Event<'l>,
+    }
+    let time = jiff::Timestamp::now();
+    if let Ok(line) = serde_json::to_string(&Line { time, event }) {
         // Standard error may be a closed pipe; that is no reason to stop working.
         let _ = writeln!(std::io::stderr(), "{line}");
     }

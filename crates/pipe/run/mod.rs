@@ -245,7 +245,7 @@ fn summary(record: &RunRecord, cache: &Cache) -> String {
             (None, Some(artifact)) => from_here(&cache.artifact_path(artifact)),
             (None, None) => String::new(),
         };
-        let time = if stage.status == Status::Cached { String::new() } else { duration(stage.seconds) };
+        let time = if matches!(stage.status, Status::Cached | Status::Blocked) { String::new() } else { duration(stage.seconds) };
         let rows = if stage.rows > 0 { stage.rows.to_string() } else { String::new() };
         vec![stage.name.clone(), stage.shown_status().to_owned(), time, rows, shortened(&stage.reason, 44), output]
     };
