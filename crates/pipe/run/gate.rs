@@ -69,33 +69,51 @@ fn columns(artifact: &Artifact) -> BTreeSet<String> {
     names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// The gated evaluations that judge the output of `at`, or a model that it reads, directly or not; none for evaluations, and
-/// none that need `at` themselves: those hold back what it publishes, not itself.
-fn judging(plan: &Plan<'_>, at: usize) -> Vec<usize> {
-    let reads = plan.with_needs([at]);
-    let judges = |(gate, step): (usize, &Step<'_>)| match (&step.stage.config, step.inputs.first()) {
-        (StageConfig::Evaluate(config), Some(input)) if !config.gate.is_empty() && input.kind != StageKind::Tokenize => {
-            input.steps.iter().any(|model| reads.contains(model)).then_some(gate)
+/// Which evaluations' gates each step has to wait for.
+pub(super) struct Gates {
+    /// By step: to be met before it begins. They judge a model that it reads, directly or not.
+    pub(super) before_beginning: Vec<Vec<usize>>,
+    /// By step: to be met before its output is published. They judge that output, or a model that it reads.
+    pub(super) before_publishing: Vec<Vec<usize>>,
+}
+
+impl Gates {
+    pub(super) fn of(plan: &Plan<'_>) -> Gates {
+        let steps = &plan.steps;
+        let mut gates = Gates { before_beginning: vec![Vec::new(); steps.len()], before_publishing: vec![Vec::new(); steps.len()] };
+        let gated: Vec<usize> = (0..steps.len()).filter(|at| is_gated(&steps[*at])).collect();
+        if gated.is_empty() {
+            return gates;
         }
-        _ => None,
-    };
-    if matches!(plan.steps[at].stage.config, StageConfig::Evaluate(_)) {
-        return Vec::new();
+        // A step comes after all that it needs, so one pass gives everything that each of them reads, itself included.
+        let mut reads: Vec<Vec<bool>> = Vec::with_capacity(steps.len());
+        for (at, step) in steps.iter().enumerate() {
+            let mut own = vec![false; steps.len()];
+            own[at] = true;
+            for need in step.needs() {
+                own.iter_mut().zip(&reads[need]).for_each(|(own, theirs)| *own |= theirs);
+            }
+            reads.push(own);
+        }
+        // Evaluations themselves wait for none: metrics are worth having.
+        for at in (0..steps.len()).filter(|at| steps[*at].stage.config.kind() != StageKind::Evaluate) {
+            let judging = gated.iter().copied().filter(|gate| steps[*gate].inputs[0].steps.iter().any(|model| reads[at][*model]));
+            for gate in judging {
+                // What the evaluation itself needs cannot wait for it; only its publishing can.
+                if !reads[gate][at] {
+                    gates.before_beginning[at].push(gate);
+                }
+                if steps[at].stage.publish.is_some() {
+                    gates.before_publishing[at].push(gate);
+                }
+            }
+        }
+        gates
     }
-    plan.steps.iter().enumerate().filter_map(judges).collect()
 }
 
-/// Evaluations whose gates must be met before `at` begins.
-pub(super) fn before_beginning(plan: &Plan<'_>, at: usize) -> Vec<usize> {
-    judging(plan, at).into_iter().filter(|gate| !plan.with_needs([*gate]).contains(&at)).collect()
-}
-
-/// Evaluations whose gates must be met before the output of `at` is published.
-pub(super) fn before_publishing(plan: &Plan<'_>, at: usize) -> Vec<usize> {
-    if plan.steps[at].stage.publish.is_some() { judging(plan, at) } else { Vec::new() }
-}
-
-/// Both of them.
-pub(super) fn gates_before(plan: &Plan<'_>, at: usize) -> Vec<usize> {
-    before_beginning(plan, at).into_iter().chain(before_publishing(plan, at)).collect()
+/// Whether it is an evaluation of a model of this pipeline, with a gate.
+fn is_gated(step: &Step<'_>) -> bool {
+    matches!(&step.stage.config, StageConfig::Evaluate(config) if !config.gate.is_empty())
+        && step.inputs.first().is_some_and(|input| input.kind != StageKind::Tokenize)
 }

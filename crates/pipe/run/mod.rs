@@ -73,6 +73,7 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     if !args.dry_run {
         reporter = reporter.with_log(record.folder(&cache));
     }
+    raise_file_limit();
     let run = Run { args, plan: &plan, cache: &cache, native: &native, signals: &signals, reporter: &reporter, started };
     let result = run.all(&mut record, &selected, forced);
     record.end(started.elapsed().as_secs_f64(), &result);
@@ -83,6 +84,14 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     result?;
     print_result(&last_line(&record, args.dry_run));
     Ok(0)
+}
+
+/// Every artifact in use holds an open lock, and a large matrix has more of them than the 1,024 files that shells allow.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Failing to costs nothing where there are few.
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// The file's `run:` section with what the command line says instead.

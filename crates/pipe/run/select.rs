@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pipe_core::{Error, Plan, Result};
 
-use super::gate;
+use super::gate::Gates;
 use crate::cli::RunArgs;
 
 /// The steps that a run may make.
@@ -36,9 +36,10 @@ pub(super) fn selected(plan: &Plan<'_>, args: &RunArgs) -> Result<BTreeSet<usize
 
 /// A stage that may not go on before an evaluation's gate is met needs that evaluation.
 fn with_gates(plan: &Plan<'_>, mut selected: BTreeSet<usize>) -> BTreeSet<usize> {
+    let gates = Gates::of(plan);
     loop {
-        let gates: Vec<usize> = selected.iter().flat_map(|at| gate::gates_before(plan, *at)).collect();
-        let more = plan.with_needs(selected.iter().copied().chain(gates));
+        let needed = selected.iter().flat_map(|at| gates.before_beginning[*at].iter().chain(&gates.before_publishing[*at])).copied();
+        let more = plan.with_needs(selected.iter().copied().chain(needed));
         if more.len() == selected.len() {
             return selected;
         }

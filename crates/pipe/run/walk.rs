@@ -6,10 +6,13 @@ use std::sync::mpsc;
 
 use pipe_core::{Class, Error, Result};
 
-use super::gate;
+use super::gate::Gates;
 use super::step::{Ended, Made, Walk};
 use crate::events::Event;
 use crate::record::{StageRecord, Status};
+
+/// Steps begun and not ended, at most: of a large matrix, few can be made at once anyway.
+const MAX_THREADS: usize = 64;
 
 /// Where a selected step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +57,9 @@ pub(super) fn walk(walk: &Walk<'_>, selected: &BTreeSet<usize>) -> Outcome {
                 progress.errors.push((usize::MAX, stop));
                 progress.stopping = true;
             }
-            let ready = if progress.stopping { Vec::new() } else { progress.ready() };
+            let mut ready = if progress.stopping { Vec::new() } else { progress.ready() };
+            // Each may hold locks while it waits for its turn.
+            ready.truncate(MAX_THREADS.saturating_sub(progress.running()));
             let ended = match ready.as_slice() {
                 [] if progress.running() == 0 => break,
                 // Alone: no thread is needed, and a run in which all is reused makes none.
@@ -81,8 +86,8 @@ pub(super) fn walk(walk: &Walk<'_>, selected: &BTreeSet<usize>) -> Outcome {
 struct Progressing<'w> {
     walk: &'w Walk<'w>,
     states: BTreeMap<usize, State>,
-    /// For each step, the evaluations whose gates are to be met before it begins.
-    guards: BTreeMap<usize, Vec<usize>>,
+    /// Those of evaluations that this run has.
+    gates: Gates,
     /// For each step that ended, the steps that its output came of, itself included.
     lineage: BTreeMap<usize, BTreeSet<usize>>,
     /// For each evaluation that ended or was blocked, the model that it judged, or all that it may have judged.
@@ -97,11 +102,14 @@ struct Progressing<'w> {
 
 impl<'w> Progressing<'w> {
     fn new(walk: &'w Walk<'w>, selected: &BTreeSet<usize>) -> Progressing<'w> {
-        let of_run = |gates: Vec<usize>| gates.into_iter().filter(|gate| selected.contains(gate)).collect();
+        let mut gates = Gates::of(walk.plan);
+        for list in gates.before_beginning.iter_mut().chain(&mut gates.before_publishing) {
+            list.retain(|gate| selected.contains(gate));
+        }
         Progressing {
             walk,
             states: selected.iter().map(|&at| (at, State::Waiting)).collect(),
-            guards: selected.iter().map(|&at| (at, of_run(gate::before_beginning(walk.plan, at)))).collect(),
+            gates,
             lineage: BTreeMap::new(),
             judged: BTreeMap::new(),
             unpublished: BTreeSet::new(),
@@ -153,7 +161,7 @@ impl<'w> Progressing<'w> {
     fn readiness(&self, at: usize) -> Readiness {
         let step = &self.walk.plan.steps[at];
         let settled = |step: usize| !matches!(self.state(step), State::Waiting | State::Running);
-        let guards = &self.guards[&at];
+        let guards = &self.gates.before_beginning[at];
         if !step.needs().all(settled) || !guards.iter().all(|guard| settled(*guard)) {
             return Readiness::NotYet;
         }
@@ -238,7 +246,7 @@ impl<'w> Progressing<'w> {
     /// Publishes every output whose gates are met. One whose gate was missed never is.
     fn publish(&mut self) {
         for at in self.unpublished.clone() {
-            let gates: Vec<usize> = gate::before_publishing(self.walk.plan, at).into_iter().filter(|gate| self.states.contains_key(gate)).collect();
+            let gates = self.gates.before_publishing[at].clone();
             if gates.iter().any(|gate| matches!(self.state(*gate), State::Waiting | State::Running)) && self.barred(at, &gates).is_none() {
                 continue;
             }
