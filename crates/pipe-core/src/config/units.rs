@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// A length of time written as numbers with units: `500ms`, `90s`, `10m`, `1h30m`, `2d`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct HumanDuration(pub Duration);
 
 /// Longest first, so that what is written comes out as it went in.
@@ -37,11 +38,21 @@ impl std::str::FromStr for HumanDuration {
     }
 }
 
-impl TryFrom<String> for HumanDuration {
-    type Error = String;
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = HumanDuration;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a duration such as 90s, 10m or 1h30m")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Words)
     }
 }
 
@@ -82,8 +93,8 @@ impl JsonSchema for HumanDuration {
 }
 
 /// A number of bytes: `512MB`, `20GB`, `1.5GiB`; a bare number is bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct ByteSize(pub u64);
 
 const SIZE_UNITS: [(&str, f64); 9] = [
@@ -115,11 +126,29 @@ impl std::str::FromStr for ByteSize {
     }
 }
 
-impl TryFrom<String> for ByteSize {
-    type Error = String;
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = ByteSize;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a size such as 512MB, 20GB or 1.5GiB")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(bytes))
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+                u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom("a size is not negative"))
+            }
+        }
+        deserializer.deserialize_any(Words)
     }
 }
 
@@ -148,8 +177,9 @@ impl JsonSchema for ByteSize {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A number of bytes: `512MB`, `20GB`, `1.5GiB`.",
-            "type": "string",
+            "description": "A number of bytes: `512MB`, `20GB`, `1.5GiB`, `2000000000`.",
+            "type": ["string", "integer"],
+            "minimum": 0,
             "pattern": r"^\s*[0-9.]+\s*(([TtGgMmKk][Ii]?)?[Bb])?\s*$",
         })
     }
@@ -182,5 +212,14 @@ mod tests {
         for text in ["", "many", "-1GB", "1XB", "1e400", "."] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_neither_says_what_was_expected() {
+        let read = |text: &str| crate::file::from_node::<ByteSize>(&crate::file::parse(text, crate::file::SourceId::FILE).unwrap());
+        assert_eq!(read("2000000000").unwrap().0, 2_000_000_000);
+        assert_eq!(read("[1]").unwrap_err().message, "expected a size such as 512MB, 20GB or 1.5GiB, found a list");
+        let duration = crate::file::from_node::<HumanDuration>(&crate::file::parse("90", crate::file::SourceId::FILE).unwrap());
+        assert_eq!(duration.unwrap_err().message, "expected a duration such as 90s, 10m or 1h30m, found an integer");
     }
 }
