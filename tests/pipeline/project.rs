@@ -60,6 +60,14 @@ pub(crate) fn pipe() -> &'static Path {
     program
 }
 
+/// Whether the `pipe` under test dies where `PIPE_FAILPOINT` says: a release build does not.
+pub(crate) fn has_failpoints() -> bool {
+    if !cfg!(debug_assertions) {
+        eprintln!("skipped: only a debug build has failpoints");
+    }
+    cfg!(debug_assertions)
+}
+
 /// A command that the caller's environment does not lead elsewhere.
 pub(crate) fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
