@@ -27,6 +27,9 @@ pub(crate) fn command(args: &GcArgs) -> Result<u8> {
             in_use += 1;
         }
     }
+    if !args.dry_run {
+        cache.sweep_locks();
+    }
     let rows: Vec<Vec<String>> = freed.iter().map(|(what, (count, bytes))| vec![format!("  {what}"), count.to_string(), size(*bytes)]).collect();
     if !rows.is_empty() {
         print_result(&table(&rows));
@@ -45,14 +48,14 @@ fn runs_kept(cache: &Cache, count: usize) -> (BTreeSet<String>, BTreeSet<String>
     let read = runs::all(cache);
     // What a kill left without a record, or another version of pipe wrote.
     old.extend(runs::names(cache).into_iter().filter(|name| !read.iter().any(|run| run.run == *name)));
-    for run in read.into_iter().rev() {
-        let made = run.stages.iter().any(|stage| stage.artifact.is_some());
-        let number = met.entry(run.pipeline.clone()).or_default();
-        // A run that made and reused nothing protects nothing.
-        *number += usize::from(made);
-        if *number <= count {
-            outputs.extend(run.stages.into_iter().filter_map(|stage| stage.artifact));
-        } else {
+    for (place, run) in read.into_iter().rev().enumerate() {
+        let made: Vec<String> = run.stages.into_iter().filter_map(|stage| stage.artifact).collect();
+        let number = met.entry(run.pipeline).or_default();
+        // A run that made and reused nothing protects nothing, and must not push out one that did.
+        *number += usize::from(!made.is_empty());
+        if !made.is_empty() && *number <= count {
+            outputs.extend(made);
+        } else if !made.is_empty() || place >= count {
             old.insert(run.run);
         }
     }

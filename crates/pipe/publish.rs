@@ -31,7 +31,7 @@ const VERSION: u32 = 1;
 pub(crate) struct Publisher<'p> {
     cache: &'p Cache,
     root: &'p Path,
-    run: &'p str,
+    names: RunNames,
     pipeline: &'p str,
 }
 
@@ -58,24 +58,36 @@ struct Marker {
     rolled_back: Option<String>,
 }
 
-/// The value of `${run.NAME}` in a path.
-pub(crate) fn run_name(run: &str, name: &str) -> String {
-    match name {
-        "id" => run.to_owned(),
-        "date" => ZonedDateTime::now().strftime("%Y-%m-%d").to_string(),
-        "time" => ZonedDateTime::now().strftime("%H-%M-%S").to_string(),
-        _ => String::new(),
+/// What `${run.…}` stands for: the same in all of a run, however long it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct RunNames {
+    id: String,
+    started: ZonedDateTime,
+}
+
+impl RunNames {
+    pub(crate) fn now(id: &str) -> RunNames {
+        RunNames { id: id.to_owned(), started: ZonedDateTime::now() }
+    }
+
+    pub(crate) fn value(&self, name: &str) -> String {
+        match name {
+            "id" => self.id.clone(),
+            "date" => self.started.strftime("%Y-%m-%d").to_string(),
+            "time" => self.started.strftime("%H-%M-%S").to_string(),
+            _ => String::new(),
+        }
     }
 }
 
 impl<'p> Publisher<'p> {
-    pub(crate) fn new(cache: &'p Cache, file: &'p PipelineFile, run: &'p str) -> Publisher<'p> {
-        Publisher { cache, root: &file.root, run, pipeline: &file.name }
+    pub(crate) fn new(cache: &'p Cache, file: &'p PipelineFile, names: RunNames) -> Publisher<'p> {
+        Publisher { cache, root: &file.root, names, pipeline: &file.name }
     }
 
     /// Where `publish: …` of the file leads, in this run.
     pub(crate) fn target(&self, text: &Path) -> PathBuf {
-        self.root.join(fill_run_names(&text.to_string_lossy(), |name| run_name(self.run, name)))
+        self.root.join(fill_run_names(&text.to_string_lossy(), |name| self.names.value(name)))
     }
 
     /// Makes `target` hold what `artifact` holds.
@@ -156,12 +168,12 @@ impl Marker {
     }
 }
 
-/// Folders that are published from a cache, with the stage and the content id; those that were removed are left out.
-pub(crate) fn published(cache: &Cache) -> Vec<(PathBuf, String, String)> {
+/// Folders that are published from a cache, each with its stage; those that were removed are left out.
+pub(crate) fn published(cache: &Cache) -> Vec<(PathBuf, String)> {
     let entries = std::fs::read_dir(cache.dir().join("published")).into_iter().flatten().flatten();
     let marker = |entry: std::fs::DirEntry| serde_json::from_slice::<Marker>(&std::fs::read(entry.path()).ok()?).ok();
     let markers = entries.filter_map(marker).filter(|marker| marker.version == VERSION && marker.target.exists());
-    markers.map(|marker| (marker.target, marker.stage, marker.current)).collect()
+    markers.map(|marker| (marker.target, marker.stage)).collect()
 }
 
 /// The folders that publishing to one target works with.
@@ -261,7 +273,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<u8> {
         }
         Err(pipe_core::cache::LockError::Failed(error)) => return Err(error),
     };
-    let publisher = Publisher::new(&cache, &file, "");
+    let publisher = Publisher::new(&cache, &file, RunNames::now(""));
     let mut targets = Vec::new();
     for at in chosen {
         let stage = plan.steps[at].stage;

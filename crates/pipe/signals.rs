@@ -26,8 +26,10 @@ impl Signals {
             .map_err(failed)?;
         signal_hook::flag::register(SIGINT, Arc::clone(&signals.interrupt)).map_err(failed)?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&signals.terminate)).map_err(failed)?;
-        // A terminal that was closed, or a connection that broke.
-        signal_hook::flag::register(SIGHUP, Arc::clone(&signals.terminate)).map_err(failed)?;
+        // A terminal that was closed, or a connection that broke; not where `nohup` said that this is to be ignored.
+        if !is_ignored(SIGHUP) {
+            signal_hook::flag::register(SIGHUP, Arc::clone(&signals.terminate)).map_err(failed)?;
+        }
         Ok(signals)
     }
 
@@ -46,11 +48,18 @@ impl Signals {
             return stop(Class::Interrupted, "by SIGINT".into());
         }
         if self.terminate.load(Ordering::Relaxed) {
-            return stop(Class::Terminated, "by SIGTERM".into());
+            return stop(Class::Terminated, "by SIGTERM or SIGHUP".into());
         }
         match self.deadline {
             Some((end, after)) if Instant::now() >= end => stop(Class::Deadline, format!("at the deadline of {after}")),
             _ => Ok(()),
         }
     }
+}
+
+/// Whether whoever started this process had a signal ignored, from the mask in `/proc/self/status`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use pipe_core::cache::{Artifact, Cache, Latest};
+use pipe_core::config::StageConfig;
 use pipe_core::digest::DigestCache;
 use pipe_core::file::PipelineFile;
 use pipe_core::native::NativeLibraries;
@@ -13,7 +14,7 @@ use serde_json::json;
 use crate::cli::{FileArgs, PathArgs, StatusArgs};
 use crate::explain::why_stale;
 use crate::keys::{KeyContext, Resolved, StepComponents};
-use crate::run::{cache_dir, pipeline_id};
+use crate::run::{cache_dir, check_metrics, pipeline_id};
 use crate::sources::Fetched;
 use crate::terminal::print_result;
 
@@ -128,7 +129,11 @@ pub(crate) fn command(args: &StatusArgs) -> Result<u8> {
         let line = match state {
             State::Fresh { artifact, .. } => {
                 let rows = if artifact.manifest.splits.is_empty() { String::new() } else { format!(", {} rows", artifact.manifest.rows()) };
-                format!("{name:width$}  up to date{rows}")
+                let gate = match &step.stage.config {
+                    StageConfig::Evaluate(config) => check_metrics(config, artifact).err().map(|error| format!(", gate not met: {}", error.message)),
+                    _ => None,
+                };
+                format!("{name:width$}  up to date{rows}{}", gate.unwrap_or_default())
             }
             State::Stale { reasons, .. } => format!("{name:width$}  stale: {}", reasons.join(", ")),
         };

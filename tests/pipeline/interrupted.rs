@@ -72,9 +72,16 @@ pub(crate) struct Background<'p> {
 
 impl Background<'_> {
     pub(crate) fn start<'p>(project: &'p Project, arguments: &[&str]) -> Background<'p> {
+        Background::start_with(project, arguments, ":")
+    }
+
+    /// After a shell has done something first.
+    pub(crate) fn start_with<'p>(project: &'p Project, arguments: &[&str], before: &str) -> Background<'p> {
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let output = |file: &File| Stdio::from(file.try_clone().unwrap());
-        let mut command = command(pipe(), &project.root);
+        // `exec`, so that the process is pipe's.
+        let mut command = command("sh".as_ref(), &project.root);
+        command.args(["-c", &format!("{before}; exec \"$0\" \"$@\"")]).arg(pipe());
         command.args(project.run_arguments(arguments)).stdout(output(&stdout)).stderr(output(&stderr)).process_group(0);
         Background { project, child: command.spawn().unwrap(), stdout, stderr }
     }

@@ -274,6 +274,52 @@ fn a_fault_of_pipe_itself_is_told_as_one() {
     assert_eq!(project.last_run().0["exit_code"], 1);
     assert!(project.keys().is_empty());
     project.run(&["ingest"]).code(0);
+    // While publishing, too: the run is recorded, and what was made is kept.
+    let outcome = Outcome::of(command(pipe(), &project.root).args(project.run_arguments(&[])).env("PIPE_FAILPOINT", "publish.copied=panic"));
+    outcome.fails(1, &["stage `export`: pipe met a fault of its own while it published"]);
+    assert_eq!(project.last_run().0["outcome"], "failure");
+    project.run(&[]).code(0);
+    assert!(project.path("out/model/model.onnx").is_file());
+}
+
+#[test]
+fn a_run_that_was_told_to_ignore_a_closed_terminal_does() {
+    let project = long_training();
+    let mut run = Background::start_with(&project, &["train"], "trap '' HUP");
+    run.wait_for_checkpoint();
+    rustix::process::kill_process(run.pid(), rustix::process::Signal::HUP).unwrap();
+    run.end().code(0);
+    let project = long_training();
+    let mut run = Background::start(&project, &["train"]);
+    run.wait_for_checkpoint();
+    rustix::process::kill_process(run.pid(), rustix::process::Signal::HUP).unwrap();
+    run.end().fails(143, &["SIGHUP"]);
+}
+
+#[test]
+fn every_failure_is_told() {
+    let project = Project::new();
+    let text = std::fs::read_to_string(project.path("pipeline.yaml")).unwrap();
+    let other = "  other: { uses: ingest, with: { source: { paths: [tweets.csv], encoding: mac-roman }, columns: { text: txt } } }\n";
+    project.write("pipeline.yaml", text.replace("paths: [tweets.csv], format", "paths: [none.csv], format") + other);
+    let outcome = project.run(&["--keep-going"]);
+    for words in ["no file matches `none.csv`", "has no column `txt`"] {
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+    }
+    outcome.fails(12, &["stage `ingest`", "`other` failed too"]);
+}
+
+#[test]
+fn what_left_the_file_is_swept_away() {
+    let project = Project::new();
+    project.write("pipeline.yaml", TWO_MODELS);
+    project.run(&[]).code(0);
+    let dropped = project.last_run().artifact("train[lr=0.001]");
+    project.edit("[1.0e-3, 3.0e-3]", "[3.0e-3]");
+    project.run(&[]).code(0);
+    project.pipe(&["gc", "--file", "pipeline.yaml", "--older-than", "0s", "--keep-runs", "1"]).code(0);
+    assert!(!project.cache().join("artifacts").join(dropped).exists());
+    project.run(&[]).code(0).prints(&["5 stages up to date"]);
 }
 
 /// The sample's pipeline with an evaluation of the export, gated, and listed last.
@@ -296,6 +342,13 @@ fn a_gate_holds_back_what_reads_the_model_and_what_is_published_of_it() {
         assert!(!project.path("out").exists(), "published past a gate");
     }
     assert!(project.last_run().statuses().contains(&"predict blocked".to_owned()));
+    // Nor by running a stage alone, and looking says so too.
+    project.run(&["--only", "predict"]).fails(11, &["stage `check`", "the gate is >= 0.9999"]);
+    let outcome = project.run(&["--only", "export"]).code(0);
+    assert!(outcome.stderr.contains("export: not published: --only runs nothing else, and the gate of `check` comes first"), "{}", outcome.stderr);
+    assert!(!project.path("out").exists(), "published past a gate");
+    project.run(&["--dry-run"]).fails(11, &["stage `check`"]);
+    project.pipe(&["status", "pipeline.yaml"]).code(0).prints(&["gate not met: accuracy is 0."]);
     project.edit(">= 0.9999", ">= 0.1");
     project.run(&["predict"]).code(0);
     assert!(project.path("out/model/model.onnx").is_file() && project.path("out/predictions/predictions.parquet").is_file());
@@ -312,6 +365,13 @@ fn the_best_is_chosen_among_those_whose_gates_were_met() {
     let run = project.last_run();
     assert_eq!(run.stage("export")["inputs"][0]["stage"], "train[lr=0.003]");
     assert!(project.path("out/model/model.onnx").is_file(), "the best one's gate was met");
+    // The best itself was judged and found wanting: a worse one, judged by nobody, is no way out.
+    let project = Project::new();
+    let of_best = TWO_MODELS
+        .replace("from: [train, tokenize.test], with: {", "from: [\"train[best]\", tokenize.test], with: { gate: { accuracy: \">= 0.9999\" },");
+    project.write("pipeline.yaml", of_best);
+    project.run(&["--keep-going"]).fails(11, &["stage `evaluate`"]);
+    assert!(project.last_run().statuses().contains(&"export blocked".to_owned()) && !project.path("out").exists());
 }
 
 #[test]

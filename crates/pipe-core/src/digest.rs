@@ -33,7 +33,7 @@ pub fn of_file(path: &Path) -> Result<String> {
 fn of_large_file(path: &Path, size: u64, progress: &dyn Progress) -> Result<String> {
     let mut file = std::fs::File::open(path).doing("open", path)?;
     let mut hasher = blake3::Hasher::new();
-    let (mut buffer, mut done) = (vec![0; 1 << 20], 0u64);
+    let (mut buffer, mut done, mut next) = (vec![0; 1 << 20], 0u64, TOLD);
     loop {
         let read = match file.read(&mut buffer) {
             Ok(0) => return Ok(short(hasher.finalize())),
@@ -42,7 +42,8 @@ fn of_large_file(path: &Path, size: u64, progress: &dyn Progress) -> Result<Stri
         };
         hasher.update(&buffer[..read]);
         done += read as u64;
-        if done.is_multiple_of(TOLD) {
+        if done >= next {
+            next = done + TOLD;
             progress.check()?;
             progress.advance(done, size, "bytes", "reading");
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Gates are checked on every run, also on a reused evaluation, so that a model that is not good enough never
 /// gets further by running twice.
-pub(super) fn check_metrics(config: &EvaluateConfig, artifact: &Artifact) -> Result<()> {
+pub(crate) fn check_metrics(config: &EvaluateConfig, artifact: &Artifact) -> Result<()> {
     if config.gate.is_empty() {
         return Ok(());
     }

@@ -26,13 +26,15 @@ use crate::cli::{FileArgs, RunArgs};
 use crate::events::{Event, Reporter};
 use crate::keys::KeyContext;
 use crate::notify::notify;
-use crate::publish::Publisher;
+use crate::publish::{Publisher, RunNames};
 use crate::record::{RunRecord, Status, host};
 use crate::signals::Signals;
 use crate::sources::Fetched;
 use crate::terminal::{duration, print_result, shortened, table};
 
 use budget::Budget;
+use gate::Gates;
+pub(crate) use gate::check_metrics;
 use step::{Walk, WalkOptions};
 
 /// Where the cache of a pipeline is.
@@ -74,7 +76,8 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
         reporter = reporter.with_log(record.folder(&cache));
     }
     raise_file_limit();
-    let run = Run { args, plan: &plan, cache: &cache, native: &native, signals: &signals, reporter: &reporter, started };
+    let names = RunNames::now(&record.run);
+    let run = Run { args, plan: &plan, cache: &cache, native: &native, signals: &signals, reporter: &reporter, started, names };
     let result = run.all(&mut record, &selected, forced);
     record.end(started.elapsed().as_secs_f64(), &result);
     reporter.terminal.finish();
@@ -114,6 +117,7 @@ struct Run<'r> {
     signals: &'r Signals,
     reporter: &'r Reporter,
     started: Instant,
+    names: RunNames,
 }
 
 impl Run<'_> {
@@ -151,7 +155,7 @@ impl Run<'_> {
             reporter: self.reporter,
             options: WalkOptions { dry_run, keep_going: file.run.keep_going, forced },
             budget: Budget::new(&file.run),
-            publisher: Publisher::new(&cache, file, &record.run),
+            publisher: Publisher::new(&cache, file, self.names.clone()),
             holder,
             folder: record.folder(&cache),
             started: self.started,
@@ -162,7 +166,9 @@ impl Run<'_> {
             space: Mutex::new(None),
         };
         if self.args.only.is_some() {
-            let needs = self.plan.with_needs(selected.iter().copied());
+            let gates = Gates::of(self.plan);
+            let gates = selected.iter().flat_map(|at| gates.before_beginning[*at].clone());
+            let needs = self.plan.with_needs(selected.iter().copied().chain(gates));
             for at in needs.difference(selected) {
                 walk.require_fresh(*at)?;
             }
@@ -179,8 +185,15 @@ impl Run<'_> {
         if !dry_run {
             let mut latest = walk.latest.lock().expect("no panic while locked").clone();
             let before = latest.clone();
+            if selected.len() == self.plan.steps.len() {
+                // What is no longer in the file is no longer of its state, and may be swept away.
+                let in_plan = |name: &String| self.plan.steps.iter().any(|step| step.stage.name == *name);
+                latest.stages.retain(|name, _| in_plan(name));
+                latest.good.retain(|name, _| in_plan(name));
+                latest.memory.retain(|name, _| in_plan(name));
+            }
             latest.good.extend(record.stages.iter().filter_map(|stage| Some((stage.name.clone(), stage.key.clone()?))));
-            if latest.good != before.good {
+            if latest != before {
                 latest.good_run = Some(record.run.clone());
                 cache.set_latest(&pipeline, &latest)?;
             }
@@ -221,7 +234,7 @@ impl Run<'_> {
         let exit_code = record.exit_code.unwrap_or(1);
         self.reporter.emit(&Event::End { run: &record.run, pipeline: &record.pipeline, exit_code, seconds: record.seconds, ran, cached });
         if let Some(config) = &self.plan.file.run.notify
-            && let Err(text) = notify(config, record, &|name| run_name(record, name))
+            && let Err(text) = notify(config, record, &|name| run_name(record, &self.names, name))
         {
             self.reporter.note(None, &format!("run.notify failed: {text}"));
         }
@@ -238,10 +251,10 @@ impl Run<'_> {
 }
 
 /// The value of `${run.NAME}`.
-pub(crate) fn run_name(record: &RunRecord, name: &str) -> String {
+fn run_name(record: &RunRecord, names: &RunNames, name: &str) -> String {
     match name {
         "outcome" => record.outcome.and_then(|outcome| serde_json::to_value(outcome).ok()?.as_str().map(str::to_owned)).unwrap_or_default(),
-        _ => crate::publish::run_name(&record.run, name),
+        _ => names.value(name),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pipe_core::Result;
 use pipe_core::cache::Artifact;
 use pipe_core::config::StageConfig;
+use pipe_core::key::Key;
 
 use super::gate;
 use super::step::Walk;
@@ -26,13 +27,13 @@ impl Walk<'_> {
     }
 
     /// The gates of an evaluation, and the drift of an ingest.
-    pub(super) fn judge(&self, at: usize, artifact: &Artifact, record: &StageRecord) -> Result<()> {
+    pub(super) fn judge(&self, at: usize, artifact: &Artifact, key: &Key) -> Result<()> {
         let stage = self.plan.steps[at].stage;
         match &stage.config {
             StageConfig::Evaluate(config) => gate::check_metrics(config, artifact),
             StageConfig::Ingest(config) => {
                 let good = self.latest.lock().expect("no panic while locked").good.get(&stage.name).cloned();
-                let before = good.filter(|key| record.key.as_ref() != Some(key)).and_then(|key| self.cache.lookup(&key).ok().flatten());
+                let before = good.filter(|good| good != key).and_then(|key| self.cache.lookup(&key).ok().flatten());
                 let Some(before) = before else { return Ok(()) };
                 let found = gate::drift(&config.drift, artifact, &before);
                 for text in &found {
@@ -42,6 +43,11 @@ impl Walk<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the output of a step is at hand, made now or before.
+    pub(super) fn is_known(&self, at: usize) -> bool {
+        self.artifacts.lock().expect("no panic while locked").contains_key(&at)
     }
 
     /// Publishes a step's output. Where to; absent where it is held back.

@@ -132,11 +132,12 @@ impl Walk<'_> {
     pub(super) fn require_fresh(&self, at: usize) -> Result<()> {
         let name = &self.plan.steps[at].stage.name;
         let found = match self.components(at, &self.inputs(at, &self.plan.steps[at].needs().collect())?).map_err(|error| in_stage(name, error))? {
-            Resolved::Known(found) => self.cache.lookup(&found.key)?,
+            Resolved::Known(found) => self.cache.lookup(&found.key)?.map(|artifact| (artifact, found.key)),
             Resolved::NotFetched(_) => None,
         };
         match found {
-            Some(artifact) => {
+            Some((artifact, key)) => {
+                self.judge(at, &artifact, &key).map_err(|error| in_stage(name, error))?;
                 self.keep(at, artifact);
                 Ok(())
             }
@@ -219,11 +220,11 @@ impl Walk<'_> {
             self.remember(&stage.name, record)?;
         }
         *made = Some(Made { artifact, table });
-        let artifact = &made.as_ref().expect("set above").artifact;
-        if !self.options.dry_run {
-            self.judge(at, artifact, record)?;
+        // In a dry run too: it says what a run would do, and that is to end here.
+        match (&made, &record.key) {
+            (Some(made), Some(key)) => self.judge(at, &made.artifact, key),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Why a step runs: what differs from its last success.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use pipe_core::{Class, Error, Result};
@@ -90,20 +91,24 @@ struct Progressing<'w> {
     gates: Gates,
     /// For each step that ended, the steps that its output came of, itself included.
     lineage: BTreeMap<usize, BTreeSet<usize>>,
-    /// For each evaluation that ended or was blocked, the model that it judged, or all that it may have judged.
+    /// For each evaluation that ended or was blocked, the models that it may have judged.
     judged: BTreeMap<usize, Vec<usize>>,
     /// Made, and to be published once the gates are met.
     unpublished: BTreeSet<usize>,
     records: BTreeMap<usize, StageRecord>,
     tables: BTreeMap<usize, String>,
     errors: Vec<(usize, Error)>,
+    /// Steps whose failure was told when it happened.
+    told: BTreeSet<usize>,
     stopping: bool,
 }
 
 impl<'w> Progressing<'w> {
     fn new(walk: &'w Walk<'w>, selected: &BTreeSet<usize>) -> Progressing<'w> {
         let mut gates = Gates::of(walk.plan);
-        for list in gates.before_beginning.iter_mut().chain(&mut gates.before_publishing) {
+        // With `--only`, those outside the run were found up to date and met before; or they judge what is made now, and then
+        // it is not published.
+        for list in &mut gates.before_beginning {
             list.retain(|gate| selected.contains(gate));
         }
         Progressing {
@@ -116,6 +121,7 @@ impl<'w> Progressing<'w> {
             records: BTreeMap::new(),
             tables: BTreeMap::new(),
             errors: Vec::new(),
+            told: BTreeSet::new(),
             stopping: false,
         }
     }
@@ -216,9 +222,12 @@ impl<'w> Progressing<'w> {
         self.states.insert(at, state);
         let others = self.running() > 0 || self.walk.options.keep_going;
         self.say(&record, others);
-        let models = chosen.first().map(|model| vec![*model]);
-        self.judged
-            .insert(at, models.unwrap_or_else(|| self.walk.plan.steps[at].inputs.first().map(|input| input.steps.clone()).unwrap_or_default()));
+        if others {
+            self.told.insert(at);
+        }
+        // One that judged the best of several and found it wanting has judged them all: a worse one is no way out.
+        let possible = self.walk.plan.steps[at].inputs.first().map(|input| input.steps.clone()).unwrap_or_default();
+        self.judged.insert(at, possible);
         let mut lineage: BTreeSet<usize> = chosen.iter().filter_map(|input| self.lineage.get(input)).flatten().copied().collect();
         lineage.extend(chosen.into_iter().chain([at]));
         self.lineage.insert(at, lineage);
@@ -240,6 +249,9 @@ impl<'w> Progressing<'w> {
 
     fn fail(&mut self, at: usize, error: Error) {
         self.stopping |= error.class.is_stop() || !self.walk.options.keep_going;
+        if self.stopping {
+            self.walk.halted.store(true, Ordering::SeqCst);
+        }
         self.errors.push((at, error));
     }
 
@@ -247,6 +259,13 @@ impl<'w> Progressing<'w> {
     fn publish(&mut self) {
         for at in self.unpublished.clone() {
             let gates = self.gates.before_publishing[at].clone();
+            if let Some(gate) = gates.iter().find(|gate| !self.states.contains_key(gate) && !self.walk.is_known(**gate)) {
+                self.unpublished.remove(&at);
+                let names = [*gate, at].map(|step| &self.walk.plan.steps[step].stage.name);
+                let text = format!("not published: --only runs nothing else, and the gate of `{}` comes first", names[0]);
+                self.walk.reporter.note(Some(names[1]), &text);
+                continue;
+            }
             if gates.iter().any(|gate| matches!(self.state(*gate), State::Waiting | State::Running)) && self.barred(at, &gates).is_none() {
                 continue;
             }
@@ -257,7 +276,8 @@ impl<'w> Progressing<'w> {
                 self.walk.reporter.note(Some(name), &text);
                 continue;
             }
-            let published = self.walk.publish(at);
+            let published = catch_unwind(AssertUnwindSafe(|| self.walk.publish(at)))
+                .unwrap_or_else(|_| Err(Error::internal("pipe met a fault of its own while it published")));
             let record = self.records.get_mut(&at).expect("it ended");
             match published {
                 Ok(target) => record.published = target,
@@ -287,6 +307,15 @@ impl<'w> Progressing<'w> {
         }
     }
 
+    /// Failures that were not told when they happened, but for the one that the run's last words will be about.
+    fn tell_the_rest(&self) {
+        let mut failures: Vec<&(usize, Error)> = self.errors.iter().filter(|(at, error)| *at != usize::MAX && !error.class.is_stop()).collect();
+        failures.sort_by_key(|(at, _)| *at);
+        for (at, error) in failures.into_iter().skip(1).filter(|(at, _)| !self.told.contains(at)) {
+            self.walk.reporter.note(Some(&self.walk.plan.steps[*at].stage.name), &error.message);
+        }
+    }
+
     fn conclude(mut self) -> Outcome {
         let waiting: Vec<usize> = self.states.iter().filter(|(_, state)| **state == State::Waiting).map(|(at, _)| *at).collect();
         if !waiting.is_empty() && !self.stopping && self.errors.is_empty() {
@@ -295,6 +324,7 @@ impl<'w> Progressing<'w> {
         for at in waiting {
             self.block(at, "the run ended before");
         }
+        self.tell_the_rest();
         let result = self.combined();
         Outcome { records: self.records.into_values().collect(), tables: self.tables.into_values().collect(), result }
     }

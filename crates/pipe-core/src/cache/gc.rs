@@ -222,6 +222,7 @@ impl Cache {
         if !path.exists() {
             return Ok(false);
         }
+        let listed_lock = waste.lock.as_ref().is_some_and(|lock| lock.exists());
         let lock = match &waste.lock {
             None => None,
             Some(lock) => match Lock::unsigned(lock) {
@@ -233,7 +234,7 @@ impl Cache {
         if let Some((content, last_used)) = &waste.artifact {
             // Somebody may have come to want it since it was listed.
             let used = modified(&self.lease_path(content)).or_else(|| modified(path));
-            if self.keepers().contains_key(content) || used > *last_used {
+            if self.keepers().contains_key(content) || (listed_lock && used > *last_used) {
                 return Ok(false);
             }
         }
@@ -267,6 +268,23 @@ impl Cache {
             let _ = std::fs::remove_file(lock);
         }
         Ok(true)
+    }
+
+    /// Removes lock files of keys that nobody works on, and of artifacts that are gone. Failing to is no failure.
+    pub fn sweep_locks(&self) {
+        for name in names(&self.dir.join("locks")).unwrap_or_default() {
+            let base = name.trim_end_matches(".lock");
+            let idle = match (base.strip_prefix("artifact-"), base.strip_prefix("key-")) {
+                (Some(content), _) => !self.artifact_path(content).exists(),
+                (_, Some(key)) => !self.dir.join("work").join(key).exists(),
+                _ => base.starts_with("replay-") && !self.dir.join("work").join(base).exists(),
+            };
+            let path = self.dir.join("locks").join(&name);
+            // While it is held: whoever opened it meanwhile sees that it is gone, and makes another.
+            if idle && let Ok(_held) = Lock::unsigned(&path) {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
     }
 
     /// Moves a damaged artifact out of the way, so that its stage runs again. False where somebody reads it now, or where

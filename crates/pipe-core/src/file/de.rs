@@ -88,6 +88,19 @@ fn plain_words(expected: &str) -> String {
 
 struct NodeDeserializer<'n>(&'n Node);
 
+impl NodeDeserializer<'_> {
+    /// Where a number or true/false is wanted, a text that is one will do: the environment has nothing but texts.
+    fn scalar<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        if let Value::String(text) = &self.0.value {
+            let value = super::node::plain_scalar(text);
+            if matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_)) {
+                return de::Deserializer::deserialize_any(NodeDeserializer(&Node::new(self.0.span, value)), visitor);
+            }
+        }
+        de::Deserializer::deserialize_any(self, visitor)
+    }
+}
+
 impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
     type Error = DeError;
 
@@ -105,6 +118,22 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
         .map_err(|error| error.at(span))
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        self.scalar(visitor)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        self.scalar(visitor)
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        self.scalar(visitor)
+    }
+
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        self.scalar(visitor)
+    }
+
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match self.0.value {
             Value::Null => visitor.visit_none(),
@@ -116,7 +145,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
         match self.0.value {
             // `weight_decay: 0` is as good as `0.0`.
             Value::Int(value) => visitor.visit_f64(value as f64).map_err(|e: DeError| e.at(self.0.span)),
-            _ => self.deserialize_any(visitor),
+            _ => self.scalar(visitor),
         }
     }
 
@@ -144,7 +173,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 char str string bytes byte_buf unit unit_struct
+        i8 i16 i32 i128 u8 u16 u128 f32 char str string bytes byte_buf unit unit_struct
         seq tuple tuple_struct map identifier ignored_any
     }
 }
@@ -199,6 +228,8 @@ mod tests {
 
     #[test]
     fn integers_are_numbers_and_null_is_none() {
+        let texts = read("{learning_rate: '3e-5', epochs: '2', names: ['7']}").unwrap();
+        assert_eq!(texts, Settings { learning_rate: 3e-5, epochs: Some(2), names: vec!["7".into()] });
         let settings = read("{learning_rate: 1, epochs: , names: [a]}").unwrap();
         assert_eq!(settings, Settings { learning_rate: 1.0, epochs: None, names: vec!["a".into()] });
     }

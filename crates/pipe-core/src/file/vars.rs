@@ -77,11 +77,7 @@ impl Variables {
             && !name.contains("${")
             && (name.starts_with("env:") || !name.contains('}'))
         {
-            // What comes from the environment is text alone, and typed as `--var` is.
-            return Ok(match self.lookup(name, node)? {
-                Value::String(text) if name.starts_with("env:") => super::node::plain_scalar(&text),
-                value => value,
-            });
+            return self.lookup(name, node);
         }
         let mut out = String::new();
         let mut rest = text;

@@ -51,6 +51,7 @@ const INGEST: &[Setting] = &[
             r#"{"train": 1}"#,
         ],
     ),
+    keyed("shard_rows", &["32768", "64"]),
     keyed("rejects.max_ratio", &["0.2", "0", "0.5"]),
     keyed("rejects.max_count", &["null", "0", "10"]),
     left_out("drift.max_row_change", &["0.5", "null", "0.1"]),
