@@ -180,3 +180,39 @@ fn a_machine_without_the_worker_still_ingests_and_tokenizes() {
     project.run(&["train"]).code(0);
     assert_eq!(project.last_run().ran(), ["train"]);
 }
+
+#[test]
+fn brackets_in_a_path_are_no_pattern() {
+    let project = Project::new();
+    std::fs::create_dir(project.path("br[1]")).unwrap();
+    for name in ["tweets.csv", "pipeline.yaml", "tweets (1) [x].csv"] {
+        std::fs::copy(project.path(if name.ends_with("csv") { "tweets.csv" } else { name }), project.path("br[1]").join(name)).unwrap();
+    }
+    for paths in ["tweets*.csv", "tweets (1) [x].csv"] {
+        let set = format!("ingest.with.source.paths=[\"{paths}\"]");
+        project.pipe(&["run", "br[1]/pipeline.yaml", "ingest", "--set", &set]).code(0);
+    }
+}
+
+#[test]
+fn choices_that_leave_nothing_to_choose_are_refused() {
+    let project = Project::new();
+    project.run(&["--from", "train", "--until", "tokenize"]).fails(2, &["`tokenize` needs nothing of `train`", "--from comes before --until"]);
+    project.run(&["tokenize", "--force", "train"]).fails(2, &["--force train: this run does not get to that stage"]);
+    // One that no other stage reads.
+    project.edit("  predict:", &format!("  {}:", "t".repeat(300)));
+    project.run(&[]).fails(2, &["at most 100 bytes"]);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_changes_no_exit_code() {
+    let project = Project::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut wrong = command(pipe(), &project.root);
+    wrong.args(["run", "none.yaml", "--log-format", "text"]).stderr(full());
+    assert_eq!(wrong.status().unwrap().code(), Some(2));
+    // Results are another matter: nobody would know that they are missing.
+    let mut schema = command(pipe(), &project.root);
+    schema.arg("schema").stdout(full()).stderr(std::process::Stdio::null());
+    assert_eq!(schema.status().unwrap().code(), Some(10));
+}

@@ -127,3 +127,34 @@ fn pinning_names_what_it_keeps_or_fails() {
     project.pipe(&["ls", "--artifacts", "--json"]).code(0).prints(&["\"kept_by\""]);
     project.pipe(&["logs", "latest", "trian"]).fails(12, &["has no stage `trian`"]);
 }
+
+#[test]
+fn two_projects_in_one_cache_keep_their_states_apart() {
+    let (mut one, mut two) = (Project::new(), Project::new());
+    let shared = tempfile::tempdir().unwrap();
+    one.cache_dir = Some(shared.path().to_owned());
+    two.cache_dir = Some(shared.path().to_owned());
+    one.run(&["ingest"]).code(0);
+    // Far fewer rows: drift, if these were the same pipeline's.
+    two.write("tweets.csv", "sentiment,text\ngood,the museum is open\nbad,the museum is closed\ngood,the garden is open\n");
+    two.edit("dedup: exact", "dedup: exact\n      drift: { max_row_change: 0.1, action: gate }");
+    let outcome = two.run(&["ingest"]).code(0);
+    assert!(outcome.stderr.contains("ingest: never run before"), "{}", outcome.stderr);
+}
+
+#[test]
+fn sweeps_at_the_same_time_do_not_trip_over_each_other() {
+    let project = Project::finished();
+    for number in 0..300 {
+        let folder = project.cache().join(format!("trash/t{number}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("x"), "x").unwrap();
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| project.pipe(&["gc", "--file", "pipeline.yaml"]).code(0));
+        }
+    });
+    assert!(entries(&project.cache().join("trash")).is_empty());
+    project.run(&[]).code(0).prints(&["6 stages up to date"]);
+}
