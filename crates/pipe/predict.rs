@@ -33,7 +33,7 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
         Error::input(format!("cannot tell the format of {} from its name", args.input.display())).hint("name it .csv, .tsv, .jsonl or .parquet")
     })?;
     let source = SourceConfig { encoding: args.encoding.clone(), ..SourceConfig::default() };
-    let columns = ColumnsConfig { text: args.text.clone(), text_pair: args.text_pair.clone(), label: None, id: args.id.clone() };
+    let columns = ColumnsConfig { text: args.text.clone(), text_pair: args.text_pair.clone(), id: args.id.clone(), ..ColumnsConfig::default() };
     let pipeline = TextPipeline::open(&args.model, !args.no_scrub, None, TOKENS_PER_BATCH)?;
     let mut predictor = OrtPredictor::open(&args.model, &NativeLibraries::locate()?, args.threads)?;
     let mut rejected = 0;

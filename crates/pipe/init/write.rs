@@ -149,6 +149,10 @@ stages:
             SourceFormat::Tsv => "tsv",
             SourceFormat::Jsonl => "jsonl",
             SourceFormat::Parquet => "parquet",
+            SourceFormat::Json => "json",
+            SourceFormat::Arrow => "arrow",
+            SourceFormat::Lines => "lines",
+            SourceFormat::Text => "text",
         };
         let mut source = format!("paths: [{}], format: {format}", quoted(&self.data));
         if self.format != SourceFormat::Parquet {

@@ -3,11 +3,15 @@
 //! All of them live here so that a machine without libtorch or ONNX Runtime validates, plans, explains and keys
 //! the same file. A setting that equals its default stays out of the key, so adding one invalidates nothing.
 
+mod columns;
 mod evaluate;
 mod export;
 mod ingest;
 mod predict;
 mod run;
+mod scrub;
+mod source;
+mod split;
 mod tokenize;
 mod train;
 mod units;
@@ -20,11 +24,15 @@ use serde_json::Value;
 
 use crate::file::{Node, Problem, from_node, suggestion};
 
+pub use columns::{ColumnType, ColumnsConfig, ExtraColumn, LabelsConfig, ROLES, Unmapped};
 pub use evaluate::{EvaluateConfig, Gate, GateOperator};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
-pub use ingest::{ColumnsConfig, Dedup, DriftAction, DriftConfig, IngestConfig, RejectsConfig, ScrubConfig, SourceConfig, SourceFormat, SplitConfig};
+pub use ingest::{DriftAction, DriftConfig, IngestConfig, RejectsConfig};
 pub use predict::PredictConfig;
 pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
+pub use scrub::{ColumnScrub, ENTITIES, KeySource, NerConfig, Operator, OperatorConfig, POLICIES, ScrubConfig, is_policy_file};
+pub use source::{Compression, SourceConfig, SourceFormat};
+pub use split::{Conflicts, Dedup, NearAction, NearConfig, SPLITS, SplitBy, SplitConfig};
 pub use tokenize::{Padding, TokenizeConfig, Truncation};
 pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
 pub use units::{ByteSize, HumanDuration};
@@ -160,9 +168,11 @@ impl StageConfig {
     /// The settings that decide the output's bytes: defaults, paths, worker counts and gates left out.
     pub fn semantic(&self) -> Value {
         match self {
-            StageConfig::Ingest(config) => {
-                semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "source.settle", "source.min_files", "scrub.model", "drift"])
-            }
+            StageConfig::Ingest(config) => semantic(
+                config.as_ref(),
+                &IngestConfig::default(),
+                &["source.paths", "source.settle", "source.min_files", "scrub.model", "scrub.key", "scrub.ner.model", "drift"],
+            ),
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),

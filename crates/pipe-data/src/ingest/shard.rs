@@ -145,8 +145,9 @@ impl<'c> Cleaner<'c> {
         // Framed alike, whatever stands between the fields.
         let format = match self.sources[raw.source].file.format {
             SourceFormat::Csv | SourceFormat::Tsv => "csv",
-            SourceFormat::Jsonl => "jsonl",
-            SourceFormat::Parquet => "parquet",
+            SourceFormat::Jsonl | SourceFormat::Json => "json",
+            SourceFormat::Parquet | SourceFormat::Arrow => "arrow",
+            SourceFormat::Lines | SourceFormat::Text => "text",
         };
         let made_from = json!({
             "settings": self.settings,

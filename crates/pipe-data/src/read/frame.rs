@@ -113,6 +113,9 @@ impl Framer {
                     })?;
                 Kind::Parquet { reader, read: 0 }
             }
+            SourceFormat::Json | SourceFormat::Arrow | SourceFormat::Lines | SourceFormat::Text => {
+                return Err(Error::usage(format!("{} is of a format that cannot be read yet", path.display())));
+            }
         };
         Ok(Framer { kind, path: path.clone(), columns: header_names, chunk_records })
     }

@@ -6,7 +6,7 @@ use regex_automata::{Anchored, Input, PatternID};
 use super::fold::Folded;
 use super::patterns::{PATTERNS, Pattern};
 use super::validate::Candidate;
-use super::{Entity, Hit};
+use super::{Entity, Hit, Verdict};
 
 /// How far another pattern is tried from where a candidate began. An address has at most 254 characters (RFC 5321);
 /// without a bound, a long line of refused candidates would be read to its end for each of them.
@@ -39,7 +39,7 @@ impl Detector {
         {
             match self.best_at(regex, text, found.start(), found.end(), found.pattern()) {
                 Some((entity, end, score)) => {
-                    hits.push(Hit { entity, start: folded.original(found.start()), end: folded.original(end), score });
+                    hits.push(Hit { entity, start: folded.original(found.start()), end: folded.original(end), score, verdict: Verdict::Format });
                     at = end;
                 }
                 None => at = next_start(text, found.start()),

@@ -14,6 +14,7 @@
 //! an error or a `Debug`: a [`Hit`] is offsets only.
 
 mod detect;
+mod entity;
 mod fold;
 mod patterns;
 mod policy;
@@ -25,83 +26,35 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use detect::Detector;
+pub use entity::{Entity, Hit, Verdict};
 pub use policy::{DETECTOR_VERSION, ScrubPolicy};
 
 /// Rounds until nothing is found any more: replacing one value can set its neighbour free.
 const MAX_ROUNDS: usize = 4;
 
-/// Types of personal data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entity {
-    Email,
-    Phone,
-    Url,
-    UserHandle,
-    IpAddress,
-    CardNumber,
-}
-
-impl Entity {
-    pub const ALL: [Entity; 6] = [Entity::Email, Entity::Phone, Entity::Url, Entity::UserHandle, Entity::IpAddress, Entity::CardNumber];
-
-    /// As pipeline files and reports name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Entity::Email => "email",
-            Entity::Phone => "phone",
-            Entity::Url => "url",
-            Entity::UserHandle => "user_handle",
-            Entity::IpAddress => "ip_address",
-            Entity::CardNumber => "card_number",
-        }
-    }
-
-    /// What stands in its place.
-    pub fn placeholder(self) -> &'static str {
-        match self {
-            Entity::Email => "<EMAIL>",
-            Entity::Phone => "<PHONE>",
-            Entity::Url => "<URL>",
-            Entity::UserHandle => "<USER>",
-            Entity::IpAddress => "<IP>",
-            Entity::CardNumber => "<CARD>",
-        }
-    }
-}
-
-/// A found value: byte offsets into the text, never the text itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    pub entity: Entity,
-    pub start: usize,
-    pub end: usize,
-    /// How sure its validator is, up to 1.
-    pub score: f32,
-}
-
 /// How many of each type were replaced.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EntityCounts([u64; Entity::ALL.len()]);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntityCounts(BTreeMap<Entity, u64>);
 
 impl EntityCounts {
     pub fn add(&mut self, other: &EntityCounts) {
-        for (own, other) in self.0.iter_mut().zip(other.0) {
-            *own += other;
+        for (entity, count) in &other.0 {
+            *self.0.entry(*entity).or_default() += count;
         }
     }
 
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.0.values().sum()
     }
 
     pub fn of(&self, entity: Entity) -> u64 {
-        self.0[entity as usize]
+        self.0.get(&entity).copied().unwrap_or(0)
     }
 }
 
 impl Serialize for EntityCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let map: BTreeMap<&str, u64> = Entity::ALL.into_iter().map(|entity| (entity.name(), self.of(entity))).collect();
+        let map: BTreeMap<&str, u64> = Entity::ALL.iter().map(|entity| (entity.name(), self.of(*entity))).collect();
         map.serialize(serializer)
     }
 }
@@ -109,7 +62,7 @@ impl Serialize for EntityCounts {
 impl<'de> Deserialize<'de> for EntityCounts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let map: BTreeMap<String, u64> = BTreeMap::deserialize(deserializer)?;
-        Ok(EntityCounts(Entity::ALL.map(|entity| map.get(entity.name()).copied().unwrap_or(0))))
+        Ok(EntityCounts(Entity::ALL.iter().filter_map(|entity| Some((*entity, *map.get(entity.name())?))).collect()))
     }
 }
 
@@ -141,7 +94,7 @@ impl Scrubber {
             for hit in hits {
                 out.push_str(&clean[from..hit.start]);
                 out.push_str(hit.entity.placeholder());
-                counts.0[hit.entity as usize] += 1;
+                *counts.0.entry(hit.entity).or_default() += 1;
                 from = hit.end;
             }
             out.push_str(&clean[from..]);

@@ -24,9 +24,9 @@ pub struct ScrubPolicy {
 impl ScrubPolicy {
     /// `entities` replaces the types that `policy` stands for.
     pub fn resolve(policy: &str, entities: Option<&[String]>) -> Result<ScrubPolicy> {
-        let known: BTreeSet<&str> = Entity::ALL.into_iter().map(Entity::name).collect();
+        let known: BTreeSet<&str> = Entity::ALL.iter().map(|entity| entity.name()).collect();
         let of_policy: &[Entity] = match policy {
-            "standard" | "strict" => &Entity::ALL,
+            "standard" | "strict" => Entity::ALL,
             "minimal" => &[Entity::Email, Entity::Phone, Entity::CardNumber],
             "none" => &[],
             other => return Err(Error::usage(format!("there is no scrub policy `{other}`")).hint("possible are standard, strict, minimal and none")),
@@ -53,7 +53,7 @@ impl ScrubPolicy {
     }
 
     pub(super) fn entities(&self) -> Vec<Entity> {
-        Entity::ALL.into_iter().filter(|entity| self.entities.contains(entity.name())).collect()
+        Entity::ALL.iter().copied().filter(|entity| self.entities.contains(entity.name())).collect()
     }
 
     /// Equal for policies that replace the same things.
