@@ -85,7 +85,7 @@ fn the_same_bytes_whatever_is_reused_and_on_any_number_of_threads() {
         assert_eq!(run_on(&project, threads), first);
         assert!(all_figures(&project).iter().all(|(stage, (reused, anew))| (*reused, *anew) == (made[stage].1, 0)));
         forget_outputs(&project);
-        for shard in shards(&project, "parquet").iter().step_by(2) {
+        for shard in shards(&project, "shard").iter().step_by(2) {
             std::fs::remove_file(shard).unwrap();
         }
         assert_eq!(run_on(&project, threads), first);
@@ -150,7 +150,7 @@ fn a_damaged_shard_is_made_again() {
     let damages: [fn(&mut Vec<u8>); 3] =
         [|bytes| *bytes.last_mut().unwrap() ^= 1, |bytes| bytes[20] ^= 0x40, |bytes| bytes.truncate(bytes.len() / 2)];
     for damage in damages {
-        for extension in ["parquet", "json"] {
+        for extension in ["shard", "json"] {
             forget_outputs(&project);
             for shard in shards(&project, extension).iter().step_by(2) {
                 let mut bytes = std::fs::read(shard).unwrap();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::ChunkReader;
 use parquet::schema::types::ColumnPath;
@@ -19,6 +20,20 @@ use pipe_core::{Error, IoContext, Result};
 pub const BATCH_ROWS: usize = 4096;
 /// Rows per row group: small enough to hold in memory, large enough to compress well.
 const ROW_GROUP_ROWS: usize = 65_536;
+
+/// A row group ends here too, so that no writer holds more of a file than this.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// How the columns of a file are written.
+#[derive(Debug, Clone, Default)]
+pub struct TableOptions {
+    /// Columns that get no dictionary: their values rarely repeat.
+    pub plain: Vec<String>,
+    /// Columns that get minima and maxima, one per row group: values of theirs stand in the footer.
+    pub statistics: Vec<String>,
+    /// For the footer.
+    pub metadata: Vec<(String, String)>,
+}
 
 /// Writes record batches to one file.
 pub struct TableWriter {
@@ -30,12 +45,17 @@ pub struct TableWriter {
 impl TableWriter {
     /// `plain` columns get no dictionary: their values rarely repeat.
     pub fn create(path: &Path, schema: SchemaRef, plain: &[&str]) -> Result<TableWriter> {
+        let plain = plain.iter().map(|&column| column.to_owned()).collect();
+        TableWriter::with_options(path, schema, &TableOptions { plain, ..TableOptions::default() })
+    }
+
+    pub fn with_options(path: &Path, schema: SchemaRef, options: &TableOptions) -> Result<TableWriter> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).doing("make the folder", folder)?;
         }
         let file = File::create(path).doing("write", path)?;
         let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a valid level"));
-        let writer = ArrowWriter::try_new(file, schema, Some(properties(plain, zstd))).map_err(|e| parquet_error("write", path, e))?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties(options, zstd))).map_err(|e| parquet_error("write", path, e))?;
         Ok(TableWriter { writer, path: path.to_owned(), rows: 0 })
     }
 
@@ -70,16 +90,24 @@ impl TableWriter {
     }
 }
 
-fn properties(plain: &[&str], compression: Compression) -> WriterProperties {
-    // Page statistics hold values, and no reader here needs them.
+fn properties(options: &TableOptions, compression: Compression) -> WriterProperties {
+    // Statistics hold values, and few columns are worth them.
     let mut properties = WriterProperties::builder()
         .set_created_by("pipe".to_owned())
         .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_write_batch_size(BATCH_ROWS);
-    for column in plain {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(*column), false);
+    if !options.metadata.is_empty() {
+        let metadata = options.metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+        properties = properties.set_key_value_metadata(Some(metadata.collect()));
+    }
+    for column in &options.plain {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.as_str()), false);
+    }
+    for column in &options.statistics {
+        properties = properties.set_column_statistics_enabled(ColumnPath::from(column.as_str()), EnabledStatistics::Chunk);
     }
     properties.build()
 }
@@ -88,7 +116,7 @@ fn properties(plain: &[&str], compression: Compression) -> WriterProperties {
 /// Setting up zstd alone takes longer than a small shard.
 pub fn to_bytes(batches: &[RecordBatch], schema: &SchemaRef, plain: &[&str]) -> Result<Vec<u8>> {
     let failed = |e: parquet::errors::ParquetError| Error::internal(format!("rows cannot be written as Parquet: {e}"));
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(plain, Compression::SNAPPY))).map_err(failed)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(&TableOptions { plain: plain.iter().map(|&column| column.to_owned()).collect(), ..TableOptions::default() }, Compression::SNAPPY))).map_err(failed)?;
     for batch in batches {
         writer.write(batch).map_err(failed)?;
     }

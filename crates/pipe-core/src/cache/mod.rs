@@ -5,7 +5,7 @@
 //! artifacts/<content id>/…           finished outputs + manifest.json
 //! keys/<aa>/<key>.json               key → content id, with the key's components
 //! work/<key>/out, …/scratch          unfinished work of one key
-//! shards/<aa>/<key>.parquet, ….json  finished pieces of data stages, across keys and runs
+//! shards/<aa>/<key>.shard, ….json    finished pieces of data stages, across keys and runs
 //! runs/<ulid>/run.json               what a run did
 //! latest/<pipeline>.json             stage → key of its last success, for "why not fresh"; the last good run
 //! locks/pipeline-….lock              one run of a pipeline

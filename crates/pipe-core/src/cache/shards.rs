@@ -2,7 +2,7 @@
 //! goes on with what it had.
 //!
 //! ```text
-//! shards/<aa>/<key>.parquet     what was made
+//! shards/<aa>/<key>.shard       what was made: Parquet, or Arrow IPC for ingest
 //! shards/<aa>/<key>.json        {version, size, blake3, notes}: written last; its modification time says when it was last of use
 //! shards/<aa>/.<ulid>           unfinished; left behind by a kill, and of no use then
 //! ```
@@ -82,7 +82,7 @@ impl ShardStore {
 
     fn load<N: DeserializeOwned>(&self, key: &ShardKey) -> Option<(Vec<u8>, N)> {
         let record = self.record(key)?;
-        let bytes = std::fs::read(self.path(key, "parquet")).ok()?;
+        let bytes = std::fs::read(self.path(key, "shard")).ok()?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&bytes);
         if bytes.len() as u64 != record.size || checksum(hasher, &record.notes) != record.blake3 {
@@ -92,7 +92,7 @@ impl ShardStore {
     }
 
     fn link<N: DeserializeOwned>(&self, key: &ShardKey, target: &Path) -> Result<Option<N>> {
-        let path = self.path(key, "parquet");
+        let path = self.path(key, "shard");
         let Some(record) = self.record(key).filter(|record| std::fs::metadata(&path).is_ok_and(|stat| stat.len() == record.size)) else {
             return Ok(None);
         };
@@ -128,7 +128,7 @@ impl ShardStore {
 
     /// Writes shard and record aside and moves them into place, the record last.
     fn publish(&self, key: &ShardKey, notes: Value, write: impl FnOnce(&Path, &mut blake3::Hasher) -> std::io::Result<()>) -> Result<()> {
-        let path = self.path(key, "parquet");
+        let path = self.path(key, "shard");
         let folder = path.parent().expect("a shard lies in a folder");
         // A name that no other process has, in the same folder: a rename across folders locks the whole file system.
         let aside = folder.join(format!(".{}", ulid::Ulid::generate()));
@@ -153,7 +153,7 @@ impl ShardStore {
 
     fn remove(&self, key: &ShardKey) {
         // The record first: a shard without one is not served.
-        for extension in ["json", "parquet"] {
+        for extension in ["json", "shard"] {
             let _ = std::fs::remove_file(self.path(key, extension));
         }
     }
@@ -194,6 +194,12 @@ impl Shards {
     pub fn load<N: DeserializeOwned>(&self, key: &ShardKey) -> Option<(Vec<u8>, N)> {
         let found = if self.reading { self.store.load(key) } else { None };
         found.inspect(|_| self.count_reused(key))
+    }
+
+    /// Where a shard that this stage found or made lies, to be read once more. Whoever reads it must not trust it to
+    /// be there: the store may be cleared by hand at any time.
+    pub fn path(&self, key: &ShardKey) -> PathBuf {
+        self.store.path(key, "shard")
     }
 
     /// Makes `target` another name of the shard, if that is there and whole.
@@ -298,7 +304,7 @@ mod tests {
     fn a_damaged_shard_is_no_shard() {
         let folder = tempfile::tempdir().unwrap();
         let shards = shards(folder.path(), true);
-        let (path, record) = (shards.store.path(&key("a"), "parquet"), shards.store.path(&key("a"), "json"));
+        let (path, record) = (shards.store.path(&key("a"), "shard"), shards.store.path(&key("a"), "json"));
         let text = |path: &Path| std::fs::read_to_string(path).unwrap();
         let damages: [&dyn Fn(); 6] = [
             &|| std::fs::write(&path, "r0ws").unwrap(),
@@ -338,7 +344,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shards = shards(folder.path(), true);
         shards.put(&key("a"), b"rows", &7u64).unwrap();
-        let (path, record) = (shards.store.path(&key("a"), "parquet"), shards.store.path(&key("a"), "json"));
+        let (path, record) = (shards.store.path(&key("a"), "shard"), shards.store.path(&key("a"), "json"));
         for path in [&path, &record] {
             File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         }

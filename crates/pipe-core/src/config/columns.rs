@@ -159,8 +159,13 @@ impl ColumnsConfig {
                 return Err(Complaint::new(format!("columns.{role}"), format!("the column `{column}` is both `{other}` and `{role}`")));
             }
         }
-        for (role, needs, present) in [("question", "context", self.context.is_some()), ("prompt", "completion", self.completion.is_some())] {
-            if (role == "question" && self.question.is_some() || role == "prompt" && self.prompt.is_some()) && !present {
+        for (role, mapped, needs, present) in [
+            ("question", self.question.is_some(), "context", self.context.is_some()),
+            ("answers", self.answers.is_some(), "context", self.context.is_some()),
+            ("prompt", self.prompt.is_some(), "completion", self.completion.is_some()),
+            ("completion", self.completion.is_some(), "prompt", self.prompt.is_some()),
+        ] {
+            if mapped && !present {
                 return Err(Complaint::new(format!("columns.{role}"), format!("`{role}` needs `{needs}` beside it")));
             }
         }

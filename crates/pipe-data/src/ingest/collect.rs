@@ -1,0 +1,133 @@
+//! Shards back to one stream of rows, in file order: what the whole data set has to be asked, row by row.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, UInt64Type};
+use arrow_array::{Array, RecordBatch};
+use pipe_core::cache::Shards;
+use pipe_core::config::{IngestConfig, SourceFormat};
+use pipe_core::{IoContext, Result};
+
+use crate::read::{Reject, mend_place};
+
+use super::assign::{Assigner, RowDigest, RowFacts};
+use super::columns::Kind;
+use super::labels::Labels;
+use super::rejects::Rejects;
+use super::shard::{CleanShard, ShardSchema};
+use super::write::StoredShard;
+use super::{Columns, IngestReport, IngestSource};
+
+/// What is known once every shard is clean.
+pub(super) struct Collector<'m> {
+    sources: &'m [IngestSource],
+    shards: &'m Shards,
+    schema: &'m ShardSchema,
+    /// Where the labels stand among the columns of shards.
+    label_at: Option<usize>,
+    pub(super) assigner: Assigner,
+    pub(super) stored: Vec<StoredShard>,
+    pub(super) rejects: Rejects,
+    pub(super) labels: Labels,
+    pub(super) report: IngestReport,
+}
+
+impl<'m> Collector<'m> {
+    pub(super) fn new(
+        config: &IngestConfig,
+        sources: &'m [IngestSource],
+        columns: &Columns,
+        schema: &'m ShardSchema,
+        assigner: Assigner,
+        shards: &'m Shards,
+        out: &Path,
+    ) -> Result<Collector<'m>> {
+        let label_at = columns.written().position(|column| column.kind == Kind::Label).map(|at| schema.first + at);
+        let named: BTreeSet<String> = columns.all.iter().map(|column| column.name.clone()).collect();
+        Ok(Collector {
+            sources,
+            shards,
+            schema,
+            label_at,
+            assigner,
+            stored: Vec::new(),
+            rejects: Rejects::create(&out.join("rejects.parquet"), config.rejects.recipient.is_some())?,
+            labels: Labels::new(),
+            report: IngestReport::new(named),
+        })
+    }
+
+    /// The next shard.
+    pub(super) fn add(&mut self, shard: &CleanShard) -> Result<()> {
+        let source = &self.sources[shard.source];
+        let notes = &shard.notes;
+        self.report.rows.read += notes.rows + notes.filtered + notes.rejects.len() as u64;
+        self.report.rows.filtered += notes.filtered;
+        self.report.add_entities(&notes.entities);
+        self.add_rejects(shard, source)?;
+        for batch in &shard.rows {
+            self.add_rows(batch, shard.source as u32)?;
+        }
+        self.stored.push(StoredShard {
+            key: shard.key.clone(),
+            rows: notes.rows,
+            id_prefix: source.digest[..8].to_owned(),
+            start: shard.start.number,
+        });
+        Ok(())
+    }
+
+    fn add_rows(&mut self, batch: &RecordBatch, source: u32) -> Result<()> {
+        let digests = batch.column(1).as_fixed_size_binary();
+        let scrubbed = batch.column(2).as_fixed_size_binary();
+        let optional = |name: &str| batch.column_by_name(name);
+        let groups = optional("#group").map(|column| column.as_fixed_size_binary());
+        let times = optional("#time").map(|column| column.as_primitive::<Int64Type>());
+        let bands = optional("#bands").map(|column| {
+            let list = column.as_fixed_size_list();
+            (list.value_length() as usize, list.values().as_primitive::<UInt64Type>().values())
+        });
+        let labels = self.label_at.map(|at| batch.column(at).as_string::<i32>());
+        for row in 0..batch.num_rows() {
+            let label = match labels {
+                Some(labels) => Some(self.labels.id_of(labels.value(row)).inspect_err(|_| self.shards.forget())?),
+                None => None,
+            };
+            self.assigner.push(RowFacts {
+                digest: RowDigest::from_bytes(digests.value(row)),
+                scrubbed: RowDigest::from_bytes(scrubbed.value(row)),
+                label,
+                group: groups.filter(|groups| groups.is_valid(row)).map(|groups| RowDigest::from_bytes(groups.value(row))),
+                time: times.filter(|times| times.is_valid(row)).map(|times| times.value(row)),
+                source,
+                bands: bands.map_or(&[], |(length, values)| &values[row * length..(row + 1) * length]),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn add_rejects(&mut self, shard: &CleanShard, source: &IngestSource) -> Result<()> {
+        if shard.notes.rejects.is_empty() {
+            return Ok(());
+        }
+        let path = &source.file.path;
+        let csv = matches!(source.file.format, SourceFormat::Csv | SourceFormat::Tsv);
+        let file = if csv { Some(File::open(path).doing("open", path)?) } else { None };
+        for reject in &shard.notes.rejects {
+            let mut reject = Reject { place: shard.start.of_relative(reject.place), ..reject.clone() };
+            if let Some(file) = &file {
+                mend_place(&mut reject.place, file, path)?;
+            }
+            self.report.add_reject(&reject);
+            self.rejects.add(&source.digest, &reject)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn shard_schema(&self) -> &ShardSchema {
+        self.schema
+    }
+}
