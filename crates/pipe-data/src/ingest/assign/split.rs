@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use pipe_core::config::SplitConfig;
 
 /// A keyed 128-bit digest of a row's raw text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowDigest(u128);
 
 /// For maps of digests: a digest needs no hashing.
@@ -40,6 +40,11 @@ impl Hash for RowDigest {
 impl RowDigest {
     pub(crate) const BYTES: i32 = 16;
 
+    fn of(hasher: &blake3::Hasher) -> RowDigest {
+        let bytes: [u8; 16] = hasher.finalize().as_bytes()[..16].try_into().expect("a hash has 32 bytes");
+        RowDigest(u128::from_le_bytes(bytes))
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         self.0.to_le_bytes()
     }
@@ -57,6 +62,7 @@ impl RowDigest {
 
 pub(crate) struct Splitter {
     key: [u8; 32],
+    group_key: [u8; 32],
     /// Split names with the upper end of their share of the hash range.
     thresholds: Vec<(String, f64)>,
 }
@@ -75,7 +81,8 @@ impl Splitter {
         if let Some(last) = thresholds.last_mut() {
             last.1 = f64::INFINITY;
         }
-        Splitter { key: blake3::derive_key("pipe row digest v1", &seed.to_le_bytes()), thresholds }
+        let key = |context: &str| blake3::derive_key(context, &seed.to_le_bytes());
+        Splitter { key: key("pipe row digest v1"), group_key: key("pipe group digest v1"), thresholds }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -88,8 +95,12 @@ impl Splitter {
         if let Some(pair) = text_pair {
             hasher.update(pair.as_bytes());
         }
-        let bytes: [u8; 16] = hasher.finalize().as_bytes()[..16].try_into().expect("a hash has 32 bytes");
-        RowDigest(u128::from_le_bytes(bytes))
+        RowDigest::of(&hasher)
+    }
+
+    /// Digest of a row's group, never equal to that of a text.
+    pub(crate) fn group(&self, value: &str) -> RowDigest {
+        RowDigest::of(blake3::Hasher::new_keyed(&self.group_key).update(value.as_bytes()))
     }
 
     /// Index into [`names`](Splitter::names).
@@ -101,10 +112,14 @@ impl Splitter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use pipe_core::config::SplitBy;
+
     use super::*;
 
     fn config(seed: u64) -> SplitConfig {
-        SplitConfig { train: 0.8, validation: 0.1, test: 0.1, seed }
+        SplitConfig { train: 0.8, validation: 0.1, test: 0.1, seed, by: SplitBy::Hash, files: BTreeMap::new() }
     }
 
     #[test]
