@@ -18,12 +18,16 @@ mod crash;
 mod explain;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
+#[path = "pipeline/ingest.rs"]
+mod ingest;
 #[path = "pipeline/init.rs"]
 mod init;
 #[path = "pipeline/interrupted.rs"]
 mod interrupted;
 #[path = "pipeline/keeping.rs"]
 mod keeping;
+#[path = "pipeline/leak.rs"]
+mod leak;
 #[path = "pipeline/predict.rs"]
 mod predict;
 #[path = "pipeline/project.rs"]

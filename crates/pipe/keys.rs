@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
-use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
+use pipe_core::config::{Asset, AssetKind, IngestConfig, StageConfig, StageKind};
 use pipe_core::digest::DigestCache;
 use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
@@ -83,6 +83,10 @@ impl KeyContext<'_> {
             assets.insert(asset.setting.to_owned(), self.asset(&asset, &folder, progress)?);
             config.set_asset(asset.setting, folder);
         }
+        let mut environment = self.environment(step, &sources)?;
+        if let StageConfig::Ingest(config) = &config {
+            environment.extend(names_that_count(config, &notes, &sources)?);
+        }
         let components = Components {
             stage: kind,
             version: kind.version(),
@@ -90,7 +94,7 @@ impl KeyContext<'_> {
             inputs: input_components,
             sources: notes.iter().map(|note| note.digest.clone()).collect(),
             assets,
-            environment: self.environment(step, &sources)?,
+            environment,
         };
         Ok(Resolved::Known(Box::new(StepComponents { key: Key::of(&components), components, config, sources, notes })))
     }
@@ -181,6 +185,22 @@ impl KeyContext<'_> {
         }
         Ok(environment)
     }
+}
+
+/// Names of source files are no part of a key, but where they decide a row's split or stand in its columns.
+fn names_that_count(config: &IngestConfig, notes: &[SourceNote], sources: &[SourceFile]) -> Result<Vec<(String, String)>> {
+    let mut count = Vec::new();
+    let splits = pipe_data::ingest::splits_of_files(config.split.as_ref(), notes.iter().map(|note| note.name.as_str()))?;
+    if !splits.is_empty() {
+        let splits: Vec<String> = splits.iter().map(|split| split.map_or_else(|| "none".to_owned(), |at| at.to_string())).collect();
+        count.push(("splits_of_files".to_owned(), splits.join(",")));
+    }
+    let mut wanted = config.columns.roles().into_iter().map(|(_, name)| name).chain(config.columns.extra.values().filter_map(|extra| extra.from.as_deref()));
+    if wanted.any(|name| name.starts_with('$')) {
+        let names: Vec<String> = sources.iter().map(|source| source.path.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy().into_owned()).collect::<Vec<_>>().join("\n")).collect();
+        count.push(("file_names".to_owned(), pipe_core::digest::of_bytes(names.join("\n\n").as_bytes())));
+    }
+    Ok(count)
 }
 
 fn is_weights(name: &str) -> bool {

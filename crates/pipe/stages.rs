@@ -11,7 +11,7 @@ use pipe_core::source::SourceFile;
 use pipe_core::worker::{Command, Request, ResolvedDevice};
 use pipe_core::{Error, IoContext, Progress, Result, Step, Summary};
 use pipe_data::TokenSource;
-use pipe_data::ingest::{self, IngestSource};
+use pipe_data::ingest::{self, IngestPlaces, IngestSource};
 use pipe_data::predict::{self, Scorer, TextPipeline};
 use pipe_data::tokenize;
 use pipe_onnx::{OrtPredictor, export};
@@ -31,6 +31,8 @@ pub(crate) struct StageContext<'c> {
     pub(crate) inputs: Vec<&'c Artifact>,
     /// Ingest's source files; their digests are in `components`, in the same order.
     pub(crate) sources: Vec<SourceFile>,
+    /// What they are called, in the same order.
+    pub(crate) names: Vec<String>,
     pub(crate) components: &'c Components,
     pub(crate) keys: &'c KeyContext<'c>,
     pub(crate) pending: &'c PendingArtifact,
@@ -44,10 +46,11 @@ pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
     let (out, shards) = (context.pending.out(), context.pending.shards());
     match context.config {
         StageConfig::Ingest(config) => {
-            let digests = context.components.sources.iter().cloned();
-            let sources: Vec<IngestSource> =
-                context.sources.iter().cloned().zip(digests).map(|(file, digest)| IngestSource { file, digest }).collect();
-            ingest::run(config, context.root, &sources, &out, &shards, context.progress)
+            let named = context.sources.iter().zip(&context.names);
+            let source = |((file, name), digest): ((&SourceFile, &String), &String)| IngestSource { name: name.clone(), file: file.clone(), digest: digest.clone() };
+            let sources: Vec<IngestSource> = named.zip(&context.components.sources).map(source).collect();
+            let places = IngestPlaces { root: context.root, out: &out, scratch: &context.pending.scratch(), shards: &shards };
+            ingest::run(config, &places, &sources, context.progress)
         }
         StageConfig::Tokenize(config) => tokenize::run(config, context.root, context.inputs[0], &context.splits(0), &out, &shards, context.progress),
         StageConfig::Train(config) => train(config, context, out),

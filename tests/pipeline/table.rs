@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int8Type, UInt64Type};
+use arrow_array::types::{Float32Type, Int8Type, Int32Type, TimestampMicrosecondType, UInt64Type};
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -52,6 +52,20 @@ impl Table {
 
     pub(crate) fn numbers(&self, column: &str) -> Vec<u64> {
         self.collect(column, |array| array.as_primitive::<UInt64Type>().values().to_vec())
+    }
+
+    /// A column of times, in microseconds since 1970.
+    pub(crate) fn times(&self, column: &str) -> Vec<i64> {
+        self.collect(column, |array| array.as_primitive::<TimestampMicrosecondType>().values().to_vec())
+    }
+
+    /// The texts and starts of a column of answers.
+    pub(crate) fn answers(&self, column: &str) -> Vec<(Vec<String>, Vec<i32>)> {
+        self.collect(column, |array| {
+            let (texts, starts) = (array.as_struct().column(0).as_list::<i32>(), array.as_struct().column(1).as_list::<i32>());
+            let texts = texts.iter().map(|list| list.unwrap().as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect());
+            texts.zip(starts.iter().map(|list| list.unwrap().as_primitive::<Int32Type>().values().to_vec())).collect()
+        })
     }
 
     /// How long each row's list is.

@@ -47,6 +47,13 @@ impl Args {
         }
     }
 
+    /// `NAME VALUE`, the value being a whole number.
+    pub(crate) fn number(&mut self, name: &str) -> Result<Option<u64>> {
+        let Some(value) = self.path(name)? else { return Ok(None) };
+        let number = value.to_str().and_then(|value| value.parse().ok());
+        number.map(Some).ok_or_else(|| Error::usage(format!("{name} needs a whole number")))
+    }
+
     /// Everything that remains, for the program that is run.
     pub(crate) fn into_rest(self) -> impl Iterator<Item = OsString> {
         self.rest.into_iter()

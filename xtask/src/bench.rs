@@ -10,6 +10,7 @@
 //! compared. The peers read the rows that our ingest made of the data, so both sides have the very same ones.
 
 mod engine;
+mod ingest;
 mod ours;
 pub(crate) mod peers;
 mod report;
@@ -33,11 +34,16 @@ minutes a round on two cores, and about as long again with --peers.
 
 usage: cargo xtask bench [--peers VENV] [--quick]
        cargo xtask bench --engine [--dvc PROGRAM]
+       cargo xtask bench --ingest [--megabytes N] [--python PROGRAM] [--quick]
 
   --peers VENV    also time benches/peers/*.py in this virtual environment, in turn with ours, and print the ratios;
                   `cargo xtask setup --peers VENV` makes it
   --quick         one round instead of three
   --engine        time runs in which nothing is to be done instead
+  --ingest        time generated text to scrubbed Parquet instead, with peak memory
+  --megabytes N   of each generated text; 2048 unless told
+  --python PROGRAM  against polars and pandas, which do not scrub, and Presidio on a sample, in this Python with
+                  benches/peers/requirements-ingest.txt installed
   --dvc PROGRAM   against `dvc repro` on the same shape, in turn with ours; `pip install dvc==3.67.1` gives the program
 ";
 
@@ -51,6 +57,8 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
     let venv = args.path("--peers")?;
     let rounds = if args.flag("--quick") { 1 } else { 3 };
     let (engine, dvc) = (args.flag("--engine"), args.path("--dvc")?);
+    let (ingest, python) = (args.flag("--ingest"), args.path("--python")?);
+    let megabytes = args.number("--megabytes")?.unwrap_or(2048);
     args.finish()?;
     // Before the build, which takes minutes.
     let peers = venv.map(|venv| Peers::find(workspace, &venv)).transpose()?;
@@ -62,6 +70,10 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
     let scratch = Scratch::create(workspace.target_dir()?.join("bench"))?;
     if engine {
         engine::measure(workspace, &built, &scratch, dvc.as_deref())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if ingest {
+        ingest::measure(workspace, &built, &scratch, megabytes, rounds, python.as_deref())?;
         return Ok(ExitCode::SUCCESS);
     }
     let ours = Ours::new(workspace, &built, &scratch);

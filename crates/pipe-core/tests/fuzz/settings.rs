@@ -32,14 +32,38 @@ const INGEST: &[Setting] = &[
     keyed("source.delimiter", &["null", r#"";""#, r#""|""#]),
     left_out("source.settle", &["null", r#""10m""#, r#""1h30m""#]),
     left_out("source.min_files", &["null", "1", "7"]),
-    keyed("columns.text", &[r#""text""#, r#""body""#]),
-    keyed("columns.text_pair", &["null", r#""second""#, r#""third""#]),
-    keyed("columns.label", &["null", r#""label""#, r#""mood""#]),
-    keyed("columns.id", &["null", r#""id""#, r#""nr""#]),
+    // One setting here, since roles depend on one another. All have a label: others need it.
+    keyed(
+        "columns",
+        &[
+            r#"{"label": "label"}"#,
+            r#"{"label": "mood"}"#,
+            r#"{"label": "label", "text": "body"}"#,
+            r#"{"label": "label", "text_pair": "second", "id": "nr"}"#,
+            r#"{"label": "label", "group": "customer"}"#,
+            r#"{"label": "label", "time": "sent"}"#,
+            r#"{"label": "label", "question": "q", "context": "c"}"#,
+            r#"{"label": "label", "question": "q", "context": "c", "answers": "a"}"#,
+            r#"{"label": "label", "prompt": "p", "completion": "c"}"#,
+            r#"{"label": "label", "messages": "m"}"#,
+            r#"{"label": "label", "extra": {"channel": {}}}"#,
+            r#"{"label": "label", "extra": {"channel": {"from": "via"}}}"#,
+            r#"{"label": "label", "extra": {"stars": {"type": "integer", "required": true}, "origin": {"value": "crm"}}}"#,
+            r#"{"label": "label", "required": ["a"], "forbidden": ["b"]}"#,
+        ],
+    ),
+    keyed("labels.map", &["{}", r#"{"1": "bad", "5": "good"}"#]),
+    keyed("labels.unmapped", &[r#""reject""#, r#""filter""#, r#""keep""#]),
     keyed("scrub.policy", &[r#""standard""#, r#""strict""#, r#""minimal""#, r#""none""#]),
     keyed("scrub.entities", &["null", "[]", r#"["email"]"#, r#"["email", "phone"]"#]),
     left_out("scrub.model", &["null", r#""a/model""#, r#""b/model""#]),
-    keyed("dedup", &[r#""exact""#, r#""none""#]),
+    keyed("dedup", &[r#""exact""#, r#""near""#, r#""none""#]),
+    keyed("near.bands", &["14", "9"]),
+    keyed("near.rows", &["8", "13"]),
+    keyed("near.words", &["5", "3"]),
+    keyed("near.characters", &["5", "4"]),
+    keyed("near.action", &[r#""drop""#, r#""group""#]),
+    keyed("conflicts", &[r#""keep_first""#, r#""drop""#]),
     keyed(
         "split",
         &[
@@ -49,6 +73,7 @@ const INGEST: &[Setting] = &[
             r#"{"train": 0.8, "validation": 0.2}"#,
             r#"{"train": 0.8, "test": 0.2}"#,
             r#"{"train": 1}"#,
+            r#"{"by": "files", "files": {"train": ["a*"], "test": ["b*"]}}"#,
         ],
     ),
     keyed("shard_rows", &["32768", "64"]),
@@ -125,7 +150,7 @@ const PREDICT: &[Setting] = &[
 ];
 
 /// Settings that have to be written down.
-const REQUIRED: [&str; 3] = ["source.paths", "tokenizer", "model"];
+const REQUIRED: [&str; 4] = ["source.paths", "columns", "tokenizer", "model"];
 
 fn settings(kind: StageKind) -> &'static [Setting] {
     match kind {
@@ -300,7 +325,7 @@ fn the_version_of_a_stage_is_in_its_key() {
 fn every_setting_is_tried() {
     fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         match value {
-            Value::Object(map) if !matches!(path, "split" | "gate") => {
+            Value::Object(map) if !matches!(path, "columns" | "labels.map" | "split" | "gate") => {
                 for (name, value) in map {
                     leaves(value, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
                 }

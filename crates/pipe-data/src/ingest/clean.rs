@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow_array::builder::{FixedSizeBinaryBuilder, FixedSizeListBuilder, Int64Builder, UInt32Builder, UInt64Builder};
 use arrow_array::{ArrayRef, RecordBatch};
-use pipe_core::config::{ColumnScrub, NearConfig, Unmapped};
+use pipe_core::config::{ColumnScrub, Unmapped};
 use pipe_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::read::{Cell, Place, RawRecord, Reason, Reject};
 use crate::scrub::{Edits, ScrubCounts, Scrubber};
 
-use super::assign::{RowDigest, Splitter, bands};
+use super::assign::{NearSigner, RowDigest, Splitter};
 use super::builder::ColumnBuilder;
 use super::columns::{Column, Columns, Kind, Origin};
 use super::labels::Labels;
@@ -52,7 +52,7 @@ pub(super) struct RowMaker<'c> {
     pub(super) scrubber: &'c Scrubber,
     pub(super) splitter: &'c Splitter,
     /// With `dedup: near`.
-    pub(super) near: Option<&'c NearConfig>,
+    pub(super) near: Option<NearSigner>,
     /// Classes by the value that stands for them in the source.
     pub(super) label_map: &'c BTreeMap<String, String>,
     pub(super) unmapped: Unmapped,
@@ -96,7 +96,7 @@ impl<'c> RowBuilder<'c> {
             scrubbed: FixedSizeBinaryBuilder::new(RowDigest::BYTES),
             groups: FixedSizeBinaryBuilder::new(RowDigest::BYTES),
             times: Int64Builder::new(),
-            bands: maker.near.map(|near| FixedSizeListBuilder::new(UInt64Builder::new(), near.bands as i32).with_field(ShardSchema::band_field())),
+            bands: maker.schema.bands.map(|bands| FixedSizeListBuilder::new(UInt64Builder::new(), bands).with_field(ShardSchema::band_field())),
             columns: columns.written().map(|column| ColumnBuilder::new(&column.data_type())).collect(),
             counts: columns.all.iter().map(|_| ScrubCounts::default()).collect(),
             classes: Labels::new(),
@@ -141,9 +141,9 @@ impl<'c> RowBuilder<'c> {
         }
         // Of the raw text: after scrubbing, different customers on one template would collapse.
         let digest = self.digest(&values);
-        let bands = maker.near.map(|near| with_contents(&maker.columns.all, &values, |parts| bands(parts, near)));
+        let bands = maker.near.as_ref().map(|near| with_contents(&maker.columns.all, &values, |parts| near.bands(parts)));
         let group = values.iter().zip(&maker.columns.all).find_map(|(value, column)| match value {
-            Value::Text(group) if column.kind == Kind::Group => Some(maker.splitter.group_digest(group)),
+            Value::Text(group) if column.kind == Kind::Group => Some(maker.splitter.group(group)),
             _ => None,
         });
         let time = values.iter().zip(&maker.columns.all).find_map(|(value, column)| match value {
@@ -197,7 +197,7 @@ impl<'c> RowBuilder<'c> {
     }
 
     fn digest(&self, values: &[Value<'_>]) -> RowDigest {
-        with_contents(&self.maker.columns.all, values, |parts| self.maker.splitter.digest(parts))
+        with_contents(&self.maker.columns.all, values, |parts| self.maker.splitter.digest_of(parts))
     }
 
     /// Scrubs all values in place; says whether a text that a model reads has changed.

@@ -96,7 +96,7 @@ impl<'m> Collector<'m> {
                 Some(labels) => Some(self.labels.id_of(labels.value(row)).inspect_err(|_| self.shards.forget())?),
                 None => None,
             };
-            self.assigner.push(RowFacts {
+            self.assigner.push(&RowFacts {
                 digest: RowDigest::from_bytes(digests.value(row)),
                 scrubbed: RowDigest::from_bytes(scrubbed.value(row)),
                 label,

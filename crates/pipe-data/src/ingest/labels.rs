@@ -36,14 +36,12 @@ impl Labels {
         Ok(id)
     }
 
-    /// Sorted class names, and for each the number it had while streaming. Numbers sort as numbers.
-    ///
-    /// Only those that `used` says a row is left of.
-    pub(super) fn finish(self, rows: u64, column: Option<&str>, used: impl Fn(u32) -> bool) -> Result<(Vec<u32>, Vec<String>)> {
-        let mut labels: Vec<(String, u32)> = self.ids.into_iter().filter(|(_, id)| used(*id)).collect();
-        if labels.iter().all(|(label, _)| label.parse::<i64>().is_ok()) {
+    /// Sorted class names, of those that `used` says a row is left of. Numbers sort as numbers.
+    pub(super) fn finish(self, rows: u64, column: Option<&str>, used: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let mut labels: Vec<String> = self.ids.into_keys().filter(|label| used(label)).collect();
+        if labels.iter().all(|label| label.parse::<i64>().is_ok()) {
             // `1` and `01` are two labels: their order must not be the hash map's.
-            labels.sort_by_cached_key(|(label, _)| (label.parse::<i64>().unwrap_or(0), label.clone()));
+            labels.sort_by_cached_key(|label| (label.parse::<i64>().unwrap_or(0), label.clone()));
         } else {
             labels.sort();
         }
@@ -53,7 +51,7 @@ impl Labels {
             return Err(Error::input(format!("the label column `{column}` has only one class in {rows} rows"))
                 .hint("a classifier needs at least two; is it the right column, and the whole file?"));
         }
-        Ok((labels.iter().map(|(_, id)| *id).collect(), labels.into_iter().map(|(label, _)| label).collect()))
+        Ok(labels)
     }
 }
 
@@ -66,7 +64,7 @@ mod tests {
         for label in labels {
             all.id_of(label).unwrap();
         }
-        all.finish(9, Some("label"), |_| true).unwrap().1
+        all.finish(9, Some("label"), |_| true).unwrap()
     }
 
     #[test]
@@ -88,7 +86,7 @@ mod tests {
             gone.id_of(label).unwrap();
         }
         // `b` is only on rows that were dropped as duplicates.
-        assert_eq!(gone.finish(5, Some("label"), |id| id != 1).unwrap().1, ["a", "c"]);
+        assert_eq!(gone.finish(5, Some("label"), |label| label != "b").unwrap(), ["a", "c"]);
         assert!(Labels::new().id_of(&"secret ".repeat(50)).is_err_and(|error| !error.message.contains("secret")));
         let mut many = Labels::new();
         let error = (0..2000).find_map(|i| many.id_of(&format!("secret {i}")).err()).unwrap();

@@ -1,74 +1,135 @@
 //! `ingest`: source files to scrubbed Parquet, one folder per split.
 //!
-//! Files are cut into shards of records (`plan`), which are parsed and scrubbed on all cores, or found in the store of
-//! an earlier run (`shard`). What must see every row (duplicates, splits, labels) happens in file order afterwards
-//! (`merge`), so the output does not depend on the number of workers, nor on what was reused.
+//! Two passes, neither of which holds the data set. In the first, files are cut into shards of records (`plan`), which
+//! are parsed, typed and scrubbed on all cores (`clean`), or found in the store of an earlier run (`shard`); what must see
+//! every row goes to sorted scratch files in file order (`collect`, `assign`): duplicates, near duplicates, splits. In the second,
+//! rows are read from the store again and written to the parts of their splits on all cores (`write`), and what was written is
+//! scanned once more (`residual`). The output depends neither on the number of workers nor on what was reused.
 //!
 //! ```text
-//! train/part-00000.parquet, validation/…, test/…   id, text, [text_pair], [label]
+//! train/part-00000.parquet, validation/…, test/…   id, and a column per role and extra column
 //! labels.json        class names, sorted          scrub.json    the policy that was applied
-//! rejects.parquet    where and why, no text       report.json   counts
+//! rejects.parquet    where and why, no text       report.json, report.md   counts
 //! ```
 
-#[cfg_attr(not(test), expect(dead_code, reason = "ingest does not call it yet"))]
 mod assign;
+mod builder;
+mod clean;
+mod collect;
+mod columns;
 mod labels;
-mod merge;
+mod parts;
 mod plan;
 mod rejects;
 mod report;
+mod residual;
 mod shard;
-mod writer;
+mod store;
+mod value;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use glob::Pattern;
 use pipe_core::cache::Shards;
-use pipe_core::config::IngestConfig;
+use pipe_core::config::{IngestConfig, SplitBy, SplitConfig};
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
-use pipe_core::{IoContext, Progress, Result, Summary};
+use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use serde_json::json;
 
 use crate::read::TextEncoding;
-use crate::scrub::ScrubPolicy;
+use crate::scrub::{ScrubKey, ScrubPolicy, Scrubber};
 
-use assign::split;
-use merge::Merge;
-use plan::{Planner, SourceFacts};
+use assign::{AssignConfig, Assigner, Splitter};
+use collect::Collector;
+use columns::Columns;
+use plan::Planner;
 pub use report::IngestReport;
-use shard::{CleanShard, Cleaner};
-use split::Splitter;
+use shard::{CleanShard, Cleaner, ShardSchema};
+use write::RowWriter;
+
+/// What sorting for the assignment of rows may hold at a time.
+const SORT_MEMORY: usize = 64 << 20;
 
 /// A source file and the digest of its content.
 pub struct IngestSource {
+    /// What people call it: its path from the pipeline's root, or its URL.
+    pub name: String,
     pub file: SourceFile,
     pub digest: String,
 }
 
-/// Runs the stage into `out`. Paths in the config are relative to `root`.
-pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &Path, shards: &Shards, progress: &dyn Progress) -> Result<Summary> {
+/// Where a run of the stage reads and writes.
+pub struct IngestPlaces<'p> {
+    /// Paths in the settings are relative to it.
+    pub root: &'p Path,
+    pub out: &'p Path,
+    /// For files that are gone afterwards.
+    pub scratch: &'p Path,
+    pub shards: &'p Shards,
+}
+
+/// Runs the stage.
+pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSource], progress: &dyn Progress) -> Result<Summary> {
+    let IngestPlaces { root, out, scratch, shards } = *places;
     let policy = scrub_policy(config, root)?;
+    let key = config.scrub.key.as_ref().map(|key| ScrubKey::read(key, root)).transpose()?;
+    let scrubber = Scrubber::new(&policy, key.as_ref())?;
     let encoding = TextEncoding::named(&config.source.encoding)?;
     let splitter = Splitter::new(config.split.as_ref());
+    let columns = Columns::new(config)?;
+    let schema = ShardSchema::new(&columns, config);
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
     let mut planner = Planner::new(config, encoding, sources, &sizes);
-    let cleaner = Cleaner::new(config, sources, encoding, &policy, &splitter, shards);
-    let mut merge = Merge::new(config, sources, &policy, &splitter, shards, out)?;
+    let cleaner = Cleaner::new(config, sources, encoding, &policy, &scrubber, &columns, &schema, &splitter, shards);
+    let assign = AssignConfig { dedup: config.dedup, near: &config.near, conflicts: config.conflicts, split: config.split.as_ref() };
+    let assigner = Assigner::new(&assign, splits_of_files(config.split.as_ref(), sources.iter().map(|source| source.name.as_str()))?, scratch, SORT_MEMORY)?;
+    let mut collector = Collector::new(config, sources, &columns, &schema, assigner, shards, out)?;
 
-    // Three batches are under way: one is read from its files, one is cleaned, one is merged.
+    // Three batches are under way: one is read from its files, one is cleaned, one is collected.
     let mut raw = planner.next_batch()?;
     let mut clean: Vec<CleanShard> = Vec::new();
     while !raw.is_empty() || !clean.is_empty() {
-        let (merged, (cleaned, read)) =
-            rayon::join(|| merge_batch(&mut merge, clean, bytes, progress), || rayon::join(|| cleaner.clean(raw, progress), || planner.next_batch()));
+        let (collected, (cleaned, read)) =
+            rayon::join(|| collect_batch(&mut collector, clean, bytes, progress), || rayon::join(|| cleaner.clean(raw, progress), || planner.next_batch()));
         // In the order of the rows, so that the same input always ends with the same error.
-        merged?;
+        collected?;
         (clean, raw) = (cleaned?, read?);
     }
-    let source_rows = planner.seen.rows.clone();
-    let (report, splits) = finish(merge, planner.seen, config, &splitter, &policy, out)?;
+    let seen = planner.seen;
+    let Collector { assigner, stored, rejects, labels, mut report, .. } = collector;
+    (report.source_columns, report.dropped_columns) = (seen.columns, seen.dropped);
+    (report.scrub_policy, report.scrub_key) = (policy.digest(), key.as_ref().map(ScrubKey::id));
+    report.check_rejects(&config.rejects)?;
+    rejects.finish()?;
+
+    let assignment = assigner.finish(progress)?;
+    report.split_names = splitter.names().map(str::to_owned).collect();
+    let writer = RowWriter {
+        out,
+        splits: report.split_names.clone(),
+        columns: &columns,
+        shard_schema: &schema,
+        schema: columns.schema(),
+        shards,
+        stored: &stored,
+        scrubber: &scrubber,
+        metadata: footer(&policy, config.split.as_ref()),
+    };
+    report.splits = writer.write(&assignment, config.shard_rows, progress)?;
+    let splits = report.splits.iter().map(|(name, split)| (name.clone(), split.rows)).collect();
+    let used = |class: &str| report.splits.values().any(|split| split.labels.get(class).is_some_and(|rows| *rows > 0));
+    let left = report.splits.values().map(|split| split.rows).sum();
+    let label_names = labels.finish(left, config.columns.label.as_deref(), used)?;
+    report.finish(assignment.report.clone(), &label_names)?;
+    write_json(&out.join("labels.json"), &label_names)?;
+    write_json(&out.join("scrub.json"), &policy)?;
+    write_json(&out.join("report.json"), &report)?;
+    let path = out.join("report.md");
+    std::fs::write(&path, report.to_markdown()).doing("write", &path)?;
     for warning in &report.warnings {
         progress.note(warning);
     }
@@ -76,52 +137,62 @@ pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &P
         ("bytes".to_owned(), bytes.into()),
         ("report".to_owned(), json!(report)),
         ("shards".to_owned(), shards.figures()),
-        ("source_rows".to_owned(), json!(source_rows)),
+        ("source_rows".to_owned(), json!(seen.rows)),
     ]);
     Ok(Summary { splits, rows: report.rows.read, line: report.line(), table: String::new(), figures })
 }
 
-fn merge_batch(merge: &mut Merge<'_>, shards: Vec<CleanShard>, bytes: u64, progress: &dyn Progress) -> Result<()> {
+fn collect_batch(collector: &mut Collector<'_>, shards: Vec<CleanShard>, bytes: u64, progress: &dyn Progress) -> Result<()> {
     for shard in shards {
         progress.check()?;
-        merge.add(&shard)?;
-        progress.advance(shard.end, bytes, "bytes", &format!("{} rows", merge.report.rows.read));
+        collector.add(&shard)?;
+        progress.advance(shard.end, bytes, "bytes", &format!("{} rows", collector.report.rows.read));
     }
     Ok(())
-}
-
-/// What is left to write once every row is in.
-fn finish(
-    mut merge: Merge<'_>,
-    seen: SourceFacts,
-    config: &IngestConfig,
-    splitter: &Splitter,
-    policy: &ScrubPolicy,
-    out: &Path,
-) -> Result<(IngestReport, BTreeMap<String, u64>)> {
-    let report = &mut merge.report;
-    (report.source_columns, report.dropped_columns) = (seen.columns, seen.dropped);
-    report.check_rejects(&config.rejects)?;
-    let splits = merge.writers.finish()?;
-    merge.rejects.finish()?;
-    let (order, label_names) = merge.labels.finish(report.rows.out, config.columns.label.as_deref(), |id| report.has_label(id))?;
-    report.finish(splitter, &label_names, &order)?;
-    write_json(&out.join("labels.json"), &label_names)?;
-    write_json(&out.join("scrub.json"), policy)?;
-    write_json(&out.join("report.json"), report)?;
-    Ok((merge.report, splits))
 }
 
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     std::fs::write(path, serde_json::to_vec_pretty(value).expect("plain data")).doing("write", path)
 }
 
-/// The policy by name, or the one that a finished model was trained with.
+/// For the footers of parts: where their rows come from.
+fn footer(policy: &ScrubPolicy, split: Option<&SplitConfig>) -> Vec<(String, String)> {
+    let mut metadata = vec![("pipe.scrub_policy".to_owned(), policy.digest())];
+    metadata.extend(split.map(|split| ("pipe.split_seed".to_owned(), split.seed.to_string())));
+    metadata
+}
+
+/// The policy by name or file, or the one that a finished model was trained with.
 fn scrub_policy(config: &IngestConfig, root: &Path) -> Result<ScrubPolicy> {
     match &config.scrub.model {
         Some(model) => ScrubPolicy::from_json(&Provenance::read(&root.join(model))?.scrub),
-        None => ScrubPolicy::resolve(&config.scrub.policy, config.scrub.entities.as_deref()),
+        None => ScrubPolicy::resolve(&config.scrub, root),
     }
+}
+
+/// With `by: files`: the split of each source file, by the first pattern that its name fits. Empty for every other way to split.
+pub fn splits_of_files<'n>(split: Option<&SplitConfig>, names: impl Iterator<Item = &'n str>) -> Result<Vec<Option<usize>>> {
+    let Some(split) = split.filter(|split| split.by == SplitBy::Files) else { return Ok(Vec::new()) };
+    let mut patterns = Vec::new();
+    for (at, (name, _)) in split.shares().into_iter().enumerate() {
+        for pattern in split.files.get(name).into_iter().flatten() {
+            let pattern = Pattern::new(pattern).map_err(|_| Error::usage(format!("`{pattern}` in `split.files.{name}` is no valid pattern")))?;
+            patterns.push((at, name, pattern, false));
+        }
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let first = patterns.iter_mut().find(|(_, _, pattern, _)| pattern.matches(name));
+        found.push(first.map(|(at, _, _, fits)| {
+            *fits = true;
+            *at
+        }));
+    }
+    if let Some((_, name, pattern, _)) = patterns.iter().find(|(_, _, _, fits)| !fits) {
+        return Err(Error::input(format!("no source file fits `{pattern}` in `split.files.{name}`"))
+            .hint("patterns are held against the names of source files as `paths` gives them, relative to the pipeline's root; the first that fits counts"));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

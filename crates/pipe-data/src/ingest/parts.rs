@@ -85,7 +85,7 @@ mod tests {
         let numbers: Vec<u64> = numbers.collect();
         let mut found = Vec::new();
         for (at, number) in numbers.iter().enumerate() {
-            found.extend(planner.add(0, 0, at as u32, splitter.digest(&[&number.to_string()])));
+            found.extend(planner.add(0, 0, at as u32, splitter.digest(&number.to_string(), None)));
         }
         found.extend(planner.finish());
         let rows = |part: Part| part.slices.into_iter().flat_map(|slice| slice.rows).map(|row| numbers[row as usize]).collect();

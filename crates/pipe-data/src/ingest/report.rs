@@ -28,6 +28,8 @@ pub struct IngestReport {
     /// Of the key that tokens, surrogates and sealed values were made with.
     pub scrub_key: Option<String>,
     pub splits: BTreeMap<String, SplitReport>,
+    /// In the order that `rows_together` counts them in.
+    pub split_names: Vec<String>,
     /// Columns of the output.
     pub columns: BTreeSet<String>,
     /// Names in the sources' headers, sorted, whatever role they play.
@@ -57,6 +59,17 @@ pub struct SplitReport {
     pub labels: BTreeMap<String, u64>,
 }
 
+impl SplitReport {
+    pub(super) fn add(&mut self, label: Option<&str>) {
+        self.rows += 1;
+        let Some(label) = label else { return };
+        match self.labels.get_mut(label) {
+            Some(rows) => *rows += 1,
+            None => drop(self.labels.insert(label.to_owned(), 1)),
+        }
+    }
+}
+
 impl IngestReport {
     pub(super) fn new(columns: BTreeSet<String>) -> IngestReport {
         IngestReport {
@@ -67,6 +80,7 @@ impl IngestReport {
             scrub_policy: String::new(),
             scrub_key: None,
             splits: BTreeMap::new(),
+            split_names: Vec::new(),
             columns,
             source_columns: BTreeSet::new(),
             dropped_columns: Vec::new(),
@@ -114,6 +128,7 @@ impl IngestReport {
         self.rows.duplicates = together.duplicates;
         self.rows.near_duplicates = together.near_duplicates;
         self.rows.conflicts = together.conflicts_dropped;
+        self.rows.filtered += together.without_split;
         self.rows_together = together;
         self.rows.out = self.splits.values().map(|split| split.rows).sum();
         let RowCounts { read, out, rejected, duplicates, near_duplicates, conflicts, filtered } = self.rows;
@@ -136,10 +151,11 @@ impl IngestReport {
                 of_split.labels.entry(label.clone()).or_default();
             }
         }
-        for overlap in self.rows_together.overlap.iter().filter(|overlap| overlap.scrubbed > 0) {
+        for overlap in self.rows_together.overlaps.iter().filter(|overlap| overlap.scrubbed.count > overlap.texts.count) {
+            let [first, second] = overlap.splits.map(|at| self.split_names.get(at).map_or("", String::as_str));
             self.warnings.push(format!(
-                "{} texts are equal after scrubbing in `{}` and `{}`: templates; group them with `columns: {{ group: … }}` or `dedup: near`",
-                overlap.scrubbed, overlap.first, overlap.second
+                "{} texts are equal after scrubbing in `{first}` and `{second}`: templates; keep them together with `columns: {{ group: … }}` or `dedup: near`",
+                overlap.scrubbed.count
             ));
         }
         if !labels.is_empty() && out < FEW_ROWS {
@@ -186,11 +202,15 @@ impl IngestReport {
             let counts: String = labels.iter().map(|label| format!(" {} |", split.labels.get(*label).copied().unwrap_or(0))).collect();
             let _ = writeln!(out, "| {name} | {} |{counts}", split.rows);
         }
+        let name = |at: usize| self.split_names.get(at).map_or("", String::as_str);
         let overlaps: Vec<String> = self
             .rows_together
-            .overlap
+            .overlaps
             .iter()
-            .map(|o| format!("| {} | {} | {} | {} | {} |\n", o.first, o.second, o.raw, o.scrubbed, o.near))
+            .map(|o| {
+                let near = o.near.map_or_else(|| "not looked for".to_owned(), |near| near.count.to_string());
+                format!("| {} | {} | {} | {} | {near} |\n", name(o.splits[0]), name(o.splits[1]), o.texts.count, o.scrubbed.count)
+            })
             .collect();
         if !overlaps.is_empty() {
             out.push_str("\nTexts that two splits have in common:\n\n| split | split | equal | equal after scrubbing | nearly equal |\n|---|---|---:|---:|---:|\n");

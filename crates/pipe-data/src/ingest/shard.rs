@@ -17,7 +17,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipe_core::cache::{ShardKey, Shards};
 use pipe_core::config::{Dedup, IngestConfig, SourceFormat, StageKind};
-use pipe_core::{Progress, Result};
+use pipe_core::{Progress, Result, failpoint};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ use crate::read::{Place, RawChunk, TextEncoding, Wanted};
 use crate::scrub::{ScrubPolicy, Scrubber};
 
 use super::IngestSource;
-use super::assign::{RowDigest, Splitter};
+use super::assign::{NearSigner, RowDigest, Splitter};
 use super::clean::{RowBuilder, RowMaker, ShardNotes};
 use super::columns::{Columns, Kind};
 use super::plan::RawShard;
@@ -36,6 +36,8 @@ pub(super) struct ShardSchema {
     pub(super) arrow: SchemaRef,
     pub(super) has_group: bool,
     pub(super) has_time: bool,
+    /// Length of the near-duplicate signature, where there is one.
+    pub(super) bands: Option<i32>,
     /// Where the output's columns begin.
     pub(super) first: usize,
 }
@@ -69,13 +71,11 @@ impl ShardSchema {
         let mut fields = vec![Field::new("#record", DataType::UInt32, false), digest("#digest", false), digest("#scrubbed", false)];
         fields.extend(has_group.then(|| digest("#group", true)));
         fields.extend(has_time.then(|| Field::new("#time", DataType::Int64, true)));
-        if config.dedup == Dedup::Near {
-            let bands = DataType::FixedSizeList(Arc::new(ShardSchema::band_field()), config.near.bands as i32);
-            fields.push(Field::new("#bands", bands, false));
-        }
+        let bands = (config.dedup == Dedup::Near).then_some(config.near.bands as i32);
+        fields.extend(bands.map(|bands| Field::new("#bands", DataType::FixedSizeList(Arc::new(ShardSchema::band_field()), bands), false)));
         let first = fields.len();
         fields.extend(columns.written().map(|column| column.field()));
-        ShardSchema { arrow: Arc::new(Schema::new(fields)), has_group, has_time, first }
+        ShardSchema { arrow: Arc::new(Schema::new(fields)), has_group, has_time, bands, first }
     }
 
     pub(super) fn band_field() -> Field {
@@ -112,7 +112,7 @@ impl<'c> Cleaner<'c> {
             schema,
             scrubber,
             splitter,
-            near,
+            near: near.map(NearSigner::new),
             label_map: &config.labels.map,
             unmapped: config.labels.unmapped,
         };
@@ -136,6 +136,7 @@ impl<'c> Cleaner<'c> {
         let (rows, notes) = match self.load(&key) {
             Some(found) => found,
             None => {
+                failpoint("ingest.shard");
                 let made = self.make(&raw)?;
                 self.shards.put(&key, &store::to_ipc(&made.0, &self.maker.schema.arrow)?, &made.1)?;
                 made

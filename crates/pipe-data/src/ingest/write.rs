@@ -1,6 +1,7 @@
 //! Rows to Parquet, one folder per split: parts are planned one after the other and encoded on all cores.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -11,8 +12,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::interleave::interleave_record_batch;
 use pipe_core::cache::{ShardKey, Shards};
-use pipe_core::{Error, Progress, Result};
-use std::fmt::Write as _;
+use pipe_core::{Error, Progress, Result, failpoint};
 
 use crate::parquet_io::{BATCH_ROWS, TableOptions, TableWriter};
 use crate::scrub::Scrubber;
@@ -20,6 +20,7 @@ use crate::scrub::Scrubber;
 use super::assign::{Assignment, Fate, RowDigest};
 use super::columns::{Columns, Kind};
 use super::parts::{Cuts, Part, PartPlanner};
+use super::report::SplitReport;
 use super::residual;
 use super::shard::ShardSchema;
 use super::store;
@@ -52,8 +53,8 @@ pub(super) struct RowWriter<'w> {
 }
 
 impl RowWriter<'_> {
-    /// Rows per split. `part_rows` is about how many a part has.
-    pub(super) fn write(&self, assignment: &Assignment, part_rows: usize, progress: &dyn Progress) -> Result<BTreeMap<String, u64>> {
+    /// Rows and classes per split. `part_rows` is about how many a part has.
+    pub(super) fn write(&self, assignment: &Assignment, part_rows: usize, progress: &dyn Progress) -> Result<BTreeMap<String, SplitReport>> {
         let workers = rayon::current_num_threads();
         // As many parts wait as are written: a plan is small.
         let (to_workers, parts) = sync_channel::<Part>(workers);
@@ -79,9 +80,10 @@ impl RowWriter<'_> {
         to_workers: &SyncSender<Part>,
         failed: &Mutex<Option<(usize, usize, Error)>>,
         progress: &dyn Progress,
-    ) -> Result<BTreeMap<String, u64>> {
+    ) -> Result<BTreeMap<String, SplitReport>> {
         let mut planner = PartPlanner::new(self.splits.len(), Cuts::new(part_rows));
-        let mut rows = vec![0u64; self.splits.len()];
+        let mut reports = vec![SplitReport::default(); self.splits.len()];
+        let label_at = self.columns.written().position(|column| column.kind == Kind::Label).map(|at| self.shard_schema.first + at);
         let total: u64 = self.stored.iter().map(|shard| shard.rows).sum();
         let gone = || Error::internal("the writers of parts are gone");
         let mut ordinal = 0;
@@ -93,11 +95,11 @@ impl RowWriter<'_> {
             let mut row = 0u32;
             for batch in store::map(&self.shards.path(&shard.key), &self.shard_schema.arrow)? {
                 let digests = batch.column(1).as_fixed_size_binary();
-                for digest in 0..batch.num_rows() {
+                let labels = label_at.map(|at| batch.column(at).as_string::<i32>());
+                for in_batch in 0..batch.num_rows() {
                     if let Fate::Split(split) = assignment.fate(ordinal) {
-                        let split = usize::from(split);
-                        rows[split] += 1;
-                        if let Some(part) = planner.add(split, at, row, RowDigest::from_bytes(digests.value(digest))) {
+                        reports[split].add(labels.map(|labels| labels.value(in_batch)));
+                        if let Some(part) = planner.add(split, at, row, RowDigest::from_bytes(digests.value(in_batch))) {
                             to_workers.send(part).map_err(|_| gone())?;
                         }
                     }
@@ -110,7 +112,7 @@ impl RowWriter<'_> {
         for part in planner.finish() {
             to_workers.send(part).map_err(|_| gone())?;
         }
-        Ok(self.splits.iter().cloned().zip(rows).collect())
+        Ok(self.splits.iter().cloned().zip(reports).collect())
     }
 
     fn encode_all(&self, parts: &Mutex<Receiver<Part>>, failed: &Mutex<Option<(usize, usize, Error)>>) {
@@ -137,6 +139,7 @@ impl RowWriter<'_> {
 
     /// Writes one part, and looks through what was written for anything that should have been replaced.
     fn encode(&self, part: &Part) -> Result<()> {
+        failpoint("ingest.part");
         let path = self.path(part);
         let mut writer = TableWriter::with_options(&path, Arc::clone(&self.schema), &self.options())?;
         let mut pending = PendingRows::default();

@@ -98,6 +98,22 @@ impl Splitter {
         RowDigest::of(&hasher)
     }
 
+    /// Of the texts that a model reads, in the order of their columns.
+    pub(crate) fn digest_of(&self, texts: &[&str]) -> RowDigest {
+        match texts {
+            [text] => self.digest(text, None),
+            [text, pair] => self.digest(text, Some(pair)),
+            texts => {
+                let mut hasher = blake3::Hasher::new_keyed(&self.key);
+                hasher.update(&(texts.len() as u64).to_be_bytes());
+                for text in texts {
+                    hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+                }
+                RowDigest::of(&hasher)
+            }
+        }
+    }
+
     /// Digest of a row's group, never equal to that of a text.
     pub(crate) fn group(&self, value: &str) -> RowDigest {
         RowDigest::of(blake3::Hasher::new_keyed(&self.group_key).update(value.as_bytes()))
