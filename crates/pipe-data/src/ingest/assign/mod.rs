@@ -5,17 +5,31 @@
 //! decided by sorting records of a few bytes in runs (`sort`), so that memory does not grow with the texts at all and
 //! with the number of rows by a few bytes each, which live in mapped scratch files too (`scratch`).
 
+mod clusters;
+mod exact;
 mod near;
+mod overlap;
+mod quota;
+mod rows;
+mod scratch;
+mod sort;
+mod spill;
 pub(super) mod split;
+mod units;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pipe_core::config::{Conflicts, Dedup, NearConfig, SplitConfig};
+use pipe_core::config::{Conflicts, Dedup, NearAction, NearConfig, SplitBy, SplitConfig};
 use pipe_core::{Error, Progress, Result};
 use serde::Serialize;
 
 pub(super) use near::NearSigner;
+pub(super) use overlap::{Overlap, Shared};
 pub(super) use split::{RowDigest, Splitter};
+
+use rows::{CONFLICT, DUPLICATE, Decided, FIRST_SPLIT, KEPT, NEAR_DUPLICATE, NO_SPLIT, Rows, Work};
+use scratch::RowBytes;
+use spill::{Column, MAX_ROWS};
 
 /// The settings that decide.
 #[derive(Debug, Clone)]
@@ -61,10 +75,28 @@ pub(super) enum Fate {
 }
 
 /// Takes the rows in.
-pub(super) struct Assigner {}
+pub(super) struct Assigner {
+    dedup: Dedup,
+    action: NearAction,
+    conflicts: Conflicts,
+    by: SplitBy,
+    splitter: Splitter,
+    split_of_source: Vec<Option<usize>>,
+    scratch: PathBuf,
+    memory: usize,
+    rows: u64,
+    digests: Column<u128>,
+    scrubbed: Column<u128>,
+    labels: Column<u32>,
+    groups: Column<u128>,
+    times: Column<i64>,
+    splits: Column<u8>,
+    bands: Vec<Column<u64>>,
+}
 
 /// What was decided.
 pub(super) struct Assignment {
+    fates: RowBytes,
     pub(super) report: AssignReport,
 }
 
@@ -89,56 +121,142 @@ pub(super) struct AssignReport {
     pub(super) overlaps: Vec<Overlap>,
 }
 
-/// What two splits have in common once all is decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Overlap {
-    /// Indices of two splits, the smaller one first: of train and test, say, 0 and 2.
-    pub(super) splits: [usize; 2],
-    /// Equal raw texts.
-    pub(super) texts: Shared,
-    /// Equal texts after scrubbing: two customers on one template.
-    pub(super) scrubbed: Shared,
-    /// Near-duplicate clusters; absent where they were not looked for.
-    pub(super) near: Option<Shared>,
-    /// Groups; absent where no row has one.
-    pub(super) groups: Option<Shared>,
-    /// Rows left out of either split because the other one has a row of the same or nearly the same text (`by: files`).
-    pub(super) removed: u64,
-}
-
-/// Things that stand in both splits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Shared {
-    /// Different ones.
-    pub(super) count: u64,
-    /// Rows of the second split that have one of them: what a model that trained on the first one has seen.
-    pub(super) rows: u64,
-}
-
 impl Assigner {
     /// `split_of_source` gives the split of each source file with `by: files`, and is empty otherwise. Spill files are
     /// made in `scratch` and have no name there; `memory` bounds, in bytes, what sorting holds at a time.
     pub(super) fn new(config: &AssignConfig<'_>, split_of_source: Vec<Option<usize>>, scratch: &Path, memory: usize) -> Result<Assigner> {
-        let _ = (config, split_of_source, scratch, memory);
-        Ok(Assigner {})
+        let bands = if config.dedup == Dedup::Near { config.near.bands } else { 0 };
+        Ok(Assigner {
+            dedup: config.dedup,
+            action: config.near.action,
+            conflicts: config.conflicts,
+            by: config.split.map_or(SplitBy::Hash, |split| split.by),
+            splitter: Splitter::new(config.split),
+            split_of_source,
+            scratch: scratch.to_owned(),
+            memory,
+            rows: 0,
+            digests: Column::new(),
+            scrubbed: Column::new(),
+            labels: Column::new(),
+            groups: Column::new(),
+            times: Column::new(),
+            splits: Column::new(),
+            bands: (0..bands).map(|_| Column::new()).collect(),
+        })
     }
 
     /// The next row, in file order; the first one's ordinal is 0.
     pub(super) fn push(&mut self, row: &RowFacts<'_>) -> Result<()> {
-        let _ = row;
+        let (ordinal, scratch) = (self.rows, &self.scratch);
+        if ordinal >= MAX_ROWS {
+            return Err(Error::input(format!("there are more than {MAX_ROWS} rows")).hint("ingest them in several stages"));
+        }
+        self.rows += 1;
+        self.digests.push(ordinal, row.digest.into(), scratch)?;
+        if self.splitter.names().count() > 1 {
+            self.scrubbed.push(ordinal, row.scrubbed.into(), scratch)?;
+        }
+        if let Some(label) = row.label {
+            self.labels.push(ordinal, label.saturating_add(1), scratch)?;
+        }
+        if let Some(group) = row.group {
+            self.groups.push(ordinal, group.into(), scratch)?;
+        }
+        match self.by {
+            SplitBy::Time => {
+                let time = row.time.ok_or_else(|| Error::internal("a row without a time is to be split by time"))?;
+                self.times.push(ordinal, time, scratch)?;
+            }
+            SplitBy::Files => {
+                let split = self.split_of_source.get(row.source as usize).ok_or_else(|| Error::internal("a row is of no source file"))?;
+                self.splits.push(ordinal, split.map_or(0, |split| split as u8 + 1), scratch)?;
+            }
+            SplitBy::Hash | SplitBy::Stratified => {}
+        }
+        if !self.bands.is_empty() && !row.bands.is_empty() {
+            if row.bands.len() != self.bands.len() {
+                return Err(Error::internal("a signature has another number of bands than was asked for"));
+            }
+            for (column, band) in self.bands.iter_mut().zip(row.bands) {
+                // 0 is for rows without a signature.
+                column.push(ordinal, (*band).max(1), scratch)?;
+            }
+        }
         Ok(())
     }
 
     pub(super) fn finish(self, progress: &dyn Progress) -> Result<Assignment> {
-        progress.check()?;
-        Err(Error::internal("rows cannot be assigned yet"))
+        let rows = Rows {
+            count: self.rows,
+            digests: self.digests.finish()?,
+            scrubbed: self.scrubbed.finish()?,
+            labels: self.labels.finish()?,
+            groups: self.groups.finish()?,
+            times: self.times.finish()?,
+            splits: self.splits.finish()?,
+            bands: self.bands.into_iter().map(Column::finish).collect::<Result<_>>()?,
+        };
+        let work = Work { scratch: &self.scratch, memory: self.memory, progress };
+        let names = self.splitter.names().count();
+        let report = AssignReport { rows: rows.count, splits: vec![0; names], ..AssignReport::default() };
+        let mut decided = Decided { fates: RowBytes::new(&self.scratch, rows.count)?, report, removed: Default::default() };
+        if self.by == SplitBy::Files {
+            leave_out_files(&work, &rows, &mut decided)?;
+        }
+        exact::decide(&work, &rows, self.dedup, self.conflicts, &mut decided)?;
+        let near = self.dedup == Dedup::Near;
+        let mut clusters = None;
+        if near {
+            let mut components = clusters::find(&work, &rows, &decided)?;
+            clusters::settle(&work, &rows, &mut components, self.action, &mut decided)?;
+            clusters = Some(components).filter(|_| self.action == NearAction::Group);
+        }
+        units::assign(&work, &rows, &self.splitter, self.by, self.dedup, clusters.as_mut(), &mut decided)?;
+        decided.report.overlaps = overlap::measure(&work, &rows, names, near, clusters.as_mut(), &decided)?;
+        for ordinal in 0..rows.count {
+            if let Fate::Split(split) = Fate::of(decided.fates.get(ordinal)) {
+                decided.report.splits[split] += 1;
+            }
+        }
+        Ok(Assignment { fates: decided.fates, report: decided.report })
+    }
+}
+
+/// Rows of files that belong to no split are no one's duplicates.
+fn leave_out_files(work: &Work<'_>, rows: &Rows, decided: &mut Decided) -> Result<()> {
+    let mut splits = rows.splits.reader();
+    for ordinal in 0..rows.count {
+        work.check(ordinal)?;
+        if splits.next()? == 0 {
+            decided.fates.set(ordinal, NO_SPLIT);
+            decided.report.without_split += 1;
+        }
+    }
+    Ok(())
+}
+
+impl Fate {
+    fn of(byte: u8) -> Fate {
+        match byte {
+            DUPLICATE => Fate::Duplicate,
+            NEAR_DUPLICATE => Fate::NearDuplicate,
+            CONFLICT => Fate::Conflict,
+            KEPT | NO_SPLIT => Fate::NoSplit,
+            split => Fate::Split(usize::from(split - FIRST_SPLIT)),
+        }
     }
 }
 
 impl Assignment {
     /// Of the row of this ordinal.
+    ///
+    /// # Panics
+    /// If no such row was pushed.
     pub(super) fn fate(&self, ordinal: u64) -> Fate {
-        let _ = ordinal;
-        Fate::NoSplit
+        Fate::of(self.fates.get(ordinal))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,18 @@ impl Hash for RowDigest {
     }
 }
 
+impl From<u128> for RowDigest {
+    fn from(number: u128) -> RowDigest {
+        RowDigest(number)
+    }
+}
+
+impl From<RowDigest> for u128 {
+    fn from(digest: RowDigest) -> u128 {
+        digest.0
+    }
+}
+
 impl RowDigest {
     pub(crate) const BYTES: i32 = 16;
 
@@ -65,12 +77,14 @@ pub(crate) struct Splitter {
     group_key: [u8; 32],
     /// Split names with the upper end of their share of the hash range.
     thresholds: Vec<(String, f64)>,
+    shares: Vec<f64>,
 }
 
 impl Splitter {
     pub(crate) fn new(config: Option<&SplitConfig>) -> Splitter {
         let seed = config.map_or(0, |config| config.seed);
         let shares = config.map_or_else(|| vec![("all", 1.0)], SplitConfig::shares);
+        let parts = shares.iter().map(|(_, share)| *share).collect();
         let mut end = 0.0;
         let mut thresholds: Vec<(String, f64)> = Vec::new();
         for (name, share) in shares {
@@ -82,11 +96,16 @@ impl Splitter {
             last.1 = f64::INFINITY;
         }
         let key = |context: &str| blake3::derive_key(context, &seed.to_le_bytes());
-        Splitter { key: key("pipe row digest v1"), group_key: key("pipe group digest v1"), thresholds }
+        Splitter { key: key("pipe row digest v1"), group_key: key("pipe group digest v1"), thresholds, shares: parts }
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.thresholds.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Shares of the rows, in the order of the names.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = f64> {
+        self.shares.iter().copied()
     }
 
     pub(crate) fn digest(&self, text: &str, text_pair: Option<&str>) -> RowDigest {
