@@ -139,11 +139,11 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     let config = IngestConfig {
         source: SourceConfig { encoding: "mac-roman".into(), ..SourceConfig::default() },
         columns: ColumnsConfig { label: Some("sentiment".into()), ..ColumnsConfig::default() },
-        split: Some(SplitConfig { train: 0.8, validation: 0.2, test: 0.0, seed: 42 }),
+        split: Some(SplitConfig { train: 0.8, validation: 0.2, test: 0.0, seed: 42, by: Default::default(), files: Default::default() }),
         ..IngestConfig::default()
     };
     let digest = pipe_core::digest::of_file(&path).unwrap();
-    let source = pipe_data::ingest::IngestSource { file: pipe_core::source::SourceFile { path, format: SourceFormat::Csv }, digest };
+    let source = pipe_data::ingest::IngestSource { file: pipe_core::source::SourceFile::new(path, SourceFormat::Csv), digest };
     let tokens = folder.join("tokens");
     std::fs::create_dir(&tokens).unwrap();
     let cache = Cache::open(&folder.join("cache")).unwrap();

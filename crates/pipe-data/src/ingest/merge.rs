@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::path::Path;
 
+use pipe_core::Result;
 use pipe_core::cache::Shards;
-use pipe_core::config::{Dedup, IngestConfig, SourceFormat};
-use pipe_core::{IoContext, Result};
+use pipe_core::config::{Dedup, IngestConfig};
 
-use crate::read::{Reject, mend_place};
+use crate::read::Reject;
 use crate::scrub::ScrubPolicy;
 
 use super::labels::Labels;
@@ -80,17 +79,8 @@ impl<'m> Merge<'m> {
     }
 
     fn add_rejects(&mut self, shard: &CleanShard, source: &IngestSource) -> Result<()> {
-        if shard.notes.rejects.is_empty() {
-            return Ok(());
-        }
-        let path = &source.file.path;
-        let csv = matches!(source.file.format, SourceFormat::Csv | SourceFormat::Tsv);
-        let file = if csv { Some(File::open(path).doing("open", path)?) } else { None };
         for reject in &shard.notes.rejects {
-            let mut reject = Reject { place: shard.start.of_relative(reject.place), ..reject.clone() };
-            if let Some(file) = &file {
-                mend_place(&mut reject.place, file, path)?;
-            }
+            let reject = Reject { place: shard.start.of_relative(reject.place), ..reject.clone() };
             self.report.add_reject(&reject);
             self.rejects.add(&source.digest, &reject)?;
         }

@@ -29,7 +29,6 @@ use pipe_core::source::SourceFile;
 use pipe_core::{IoContext, Progress, Result, Summary};
 use serde_json::json;
 
-use crate::read::TextEncoding;
 use crate::scrub::ScrubPolicy;
 
 use merge::Merge;
@@ -47,12 +46,11 @@ pub struct IngestSource {
 /// Runs the stage into `out`. Paths in the config are relative to `root`.
 pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &Path, shards: &Shards, progress: &dyn Progress) -> Result<Summary> {
     let policy = scrub_policy(config, root)?;
-    let encoding = TextEncoding::named(&config.source.encoding)?;
     let splitter = Splitter::new(config.split.as_ref());
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
-    let mut planner = Planner::new(config, encoding, sources, &sizes);
-    let cleaner = Cleaner::new(config, sources, encoding, &policy, &splitter, shards);
+    let mut planner = Planner::new(config, sources, &sizes);
+    let cleaner = Cleaner::new(config, &policy, &splitter, shards);
     let mut merge = Merge::new(config, sources, &policy, &splitter, shards, out)?;
 
     // Three batches are under way: one is read from its files, one is cleaned, one is merged.

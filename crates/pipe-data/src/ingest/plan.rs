@@ -4,7 +4,7 @@
 use pipe_core::Result;
 use pipe_core::config::IngestConfig;
 
-use crate::read::{CHUNK_RECORDS, Framer, Place, RawChunk, TextEncoding, empty};
+use crate::read::{CHUNK_RECORDS, Framer, Place, RawChunk, Wanted, check_columns, empty, wanted_for_rows};
 
 use super::IngestSource;
 
@@ -30,7 +30,7 @@ pub(super) struct RawShard {
 /// Cuts the source files into shards, one after the other.
 pub(super) struct Planner<'p> {
     config: &'p IngestConfig,
-    encoding: TextEncoding,
+    wanted: Wanted,
     sources: &'p [IngestSource],
     sizes: &'p [u64],
     at: usize,
@@ -58,8 +58,8 @@ struct OpenSource {
 
 impl<'p> Planner<'p> {
     /// `sizes` are those of the files, in bytes.
-    pub(super) fn new(config: &'p IngestConfig, encoding: TextEncoding, sources: &'p [IngestSource], sizes: &'p [u64]) -> Planner<'p> {
-        Planner { config, encoding, sources, sizes, at: 0, open: None, bytes_before: 0, seen: SourceFacts::default() }
+    pub(super) fn new(config: &'p IngestConfig, sources: &'p [IngestSource], sizes: &'p [u64]) -> Planner<'p> {
+        Planner { config, wanted: wanted_for_rows(&config.columns), sources, sizes, at: 0, open: None, bytes_before: 0, seen: SourceFacts::default() }
     }
 
     /// The next shards, in order; none at the end.
@@ -82,9 +82,10 @@ impl<'p> Planner<'p> {
             let open = match &mut self.open {
                 Some(open) => open,
                 None => {
-                    let framer = Framer::open(&source.file, &self.config.source, &self.config.columns, self.encoding, chunk_records)?;
+                    let framer = Framer::open(&source.file, &self.config.source, &self.wanted, chunk_records)?;
+                    check_columns(&self.config.columns, framer.columns(), &source.file.path)?;
                     self.seen.columns.extend(framer.columns().iter().cloned());
-                    for name in framer.dropped_columns() {
+                    for name in framer.columns().iter().filter(|name| !self.wanted.contains(name)) {
                         if !self.seen.dropped.contains(name) {
                             self.seen.dropped.push(name.clone());
                         }

@@ -16,17 +16,16 @@ use arrow_array::types::UInt32Type;
 use arrow_array::{Array, ArrayRef, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipe_core::cache::{ShardKey, Shards};
-use pipe_core::config::{ColumnsConfig, IngestConfig, SourceFormat, StageKind};
+use pipe_core::config::{ColumnsConfig, IngestConfig, StageKind};
 use pipe_core::{Error, Progress, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::parquet_io::{TableReader, to_bytes};
-use crate::read::{Parsed, Place, RawChunk, Reject, TextEncoding};
+use crate::read::{KeyNames, Parsed, Place, Reject, Wanted, parse_rows, wanted_for_rows};
 use crate::scrub::{EntityCounts, ScrubPolicy, Scrubber};
 
-use super::IngestSource;
 use super::labels::Labels;
 use super::plan::RawShard;
 use super::split::{RowDigest, Splitter};
@@ -64,8 +63,7 @@ pub(super) struct ShardRow<'r> {
 /// Makes clean shards. Shared by all threads.
 pub(super) struct Cleaner<'c> {
     columns: &'c ColumnsConfig,
-    sources: &'c [IngestSource],
-    encoding: TextEncoding,
+    wanted: Wanted,
     scrubber: Scrubber,
     splitter: &'c Splitter,
     schema: SchemaRef,
@@ -75,14 +73,7 @@ pub(super) struct Cleaner<'c> {
 }
 
 impl<'c> Cleaner<'c> {
-    pub(super) fn new(
-        config: &'c IngestConfig,
-        sources: &'c [IngestSource],
-        encoding: TextEncoding,
-        policy: &ScrubPolicy,
-        splitter: &'c Splitter,
-        shards: &'c Shards,
-    ) -> Cleaner<'c> {
+    pub(super) fn new(config: &'c IngestConfig, policy: &ScrubPolicy, splitter: &'c Splitter, shards: &'c Shards) -> Cleaner<'c> {
         let columns = &config.columns;
         let mut fields = vec![
             Field::new("record", DataType::UInt32, false),
@@ -94,13 +85,12 @@ impl<'c> Cleaner<'c> {
         }
         let settings = json!({
             "columns": columns,
-            "encoding": config.source.encoding,
             "scrub": policy,
             // The row digest is keyed with it.
             "seed": config.split.as_ref().map_or(0, |split| split.seed),
         });
         let schema = Arc::new(Schema::new(fields));
-        Cleaner { columns, sources, encoding, scrubber: Scrubber::new(policy), splitter, schema, settings, shards }
+        Cleaner { columns, wanted: wanted_for_rows(columns), scrubber: Scrubber::new(policy), splitter, schema, settings, shards }
     }
 
     /// The shards' rows, in order. Each is in the store as soon as it is made.
@@ -129,32 +119,12 @@ impl<'c> Cleaner<'c> {
         Ok(CleanShard { source: raw.source, start: raw.start, end: raw.end, rows, notes })
     }
 
-    fn path(&self, raw: &RawShard) -> &Path {
-        &self.sources[raw.source].file.path
-    }
-
     fn key(&self, raw: &RawShard) -> Result<ShardKey> {
         let mut hasher = blake3::Hasher::new();
         for chunk in &raw.chunks {
-            chunk.update(&mut hasher, raw.start, self.columns, self.path(raw))?;
+            chunk.update(&mut hasher, &self.wanted, raw.start)?;
         }
-        let header = match &raw.chunks[0] {
-            RawChunk::Csv { map, .. } => json!([map.width, map.text, map.text_pair, map.label, map.id]),
-            RawChunk::Jsonl { .. } | RawChunk::Arrow { .. } => Value::Null,
-        };
-        // Framed alike, whatever stands between the fields.
-        let format = match self.sources[raw.source].file.format {
-            SourceFormat::Csv | SourceFormat::Tsv => "csv",
-            SourceFormat::Jsonl | SourceFormat::Json => "json",
-            SourceFormat::Parquet | SourceFormat::Arrow => "arrow",
-            SourceFormat::Lines | SourceFormat::Text => "text",
-        };
-        let made_from = json!({
-            "settings": self.settings,
-            "format": format,
-            "header": header,
-            "records": hasher.finalize().to_hex().as_str(),
-        });
+        let made_from = json!({"settings": self.settings, "records": hasher.finalize().to_hex().as_str()});
         Ok(ShardKey::of(StageKind::Ingest, &made_from))
     }
 
@@ -168,7 +138,7 @@ impl<'c> Cleaner<'c> {
 
     fn make(&self, raw: &RawShard) -> Result<(Vec<RecordBatch>, ShardNotes)> {
         let chunks: Vec<Result<(RecordBatch, ShardNotes)>> =
-            raw.chunks.par_iter().map(|chunk| self.rows(chunk.parse(self.columns, self.encoding, self.path(raw))?, raw.start)).collect();
+            raw.chunks.par_iter().map(|chunk| self.rows(parse_rows(chunk, self.columns, &mut KeyNames::default())?, raw.start)).collect();
         let (mut rows, mut notes) = (Vec::new(), ShardNotes::default());
         for chunk in chunks {
             let (batch, of_chunk) = chunk?;

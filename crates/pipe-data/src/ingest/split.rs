@@ -101,10 +101,14 @@ impl Splitter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use pipe_core::config::SplitBy;
+
     use super::*;
 
     fn config(seed: u64) -> SplitConfig {
-        SplitConfig { train: 0.8, validation: 0.1, test: 0.1, seed }
+        SplitConfig { train: 0.8, validation: 0.1, test: 0.1, seed, by: SplitBy::Hash, files: BTreeMap::new() }
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn sources(folder: &Path) -> Vec<IngestSource> {
     writer.finish().unwrap();
     let source = |(name, format): (&str, SourceFormat)| {
         let path = folder.join(name);
-        IngestSource { digest: pipe_core::digest::of_file(&path).unwrap(), file: SourceFile { path, format } }
+        IngestSource { digest: pipe_core::digest::of_file(&path).unwrap(), file: SourceFile::new(path, format) }
     };
     [("a.csv", SourceFormat::Csv), ("b.jsonl", SourceFormat::Jsonl), ("c.parquet", SourceFormat::Parquet)].map(source).into()
 }
