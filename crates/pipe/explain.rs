@@ -46,7 +46,7 @@ fn counted(found: &StepComponents, old: &[SourceNote]) -> Vec<SourceNote> {
     let count = |(note, source): (&SourceNote, &pipe_core::source::SourceFile)| {
         let records = match known.get(note.digest.as_str()) {
             Some(records) => *records,
-            None if few => pipe_data::read::count_records(source, &config.source, &config.columns).ok(),
+            None if few => pipe_data::read::count_records(source, &config.source).ok(),
             None => None,
         };
         SourceNote { records, ..note.clone() }

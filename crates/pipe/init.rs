@@ -76,7 +76,7 @@ fn look_at(data: &Path) -> Result<(SourceFormat, Inspection)> {
     let format = SourceFormat::of_path(data).ok_or_else(|| {
         Error::input(format!("cannot tell the format of {} from its name", data.display())).hint("name it .csv, .tsv, .jsonl or .parquet")
     })?;
-    let inspection = inspect(&SourceFile { path: data.to_owned(), format })?;
+    let inspection = inspect(&SourceFile::new(data.to_owned(), format))?;
     if inspection.records == 0 {
         return Err(Error::input(format!("{} holds no rows", data.display())).hint("is the file complete?"));
     }

@@ -195,10 +195,10 @@ fn names_that_count(config: &IngestConfig, notes: &[SourceNote], sources: &[Sour
         let splits: Vec<String> = splits.iter().map(|split| split.map_or_else(|| "none".to_owned(), |at| at.to_string())).collect();
         count.push(("splits_of_files".to_owned(), splits.join(",")));
     }
-    let mut wanted = config.columns.roles().into_iter().map(|(_, name)| name).chain(config.columns.extra.values().filter_map(|extra| extra.from.as_deref()));
-    if wanted.any(|name| name.starts_with('$')) {
-        let names: Vec<String> = sources.iter().map(|source| source.path.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy().into_owned()).collect::<Vec<_>>().join("\n")).collect();
-        count.push(("file_names".to_owned(), pipe_core::digest::of_bytes(names.join("\n\n").as_bytes())));
+    let extra = config.columns.extra.values().filter_map(|extra| extra.from.as_deref());
+    if config.columns.roles().into_iter().map(|(_, name)| name).chain(extra).any(|name| name.starts_with('$')) {
+        let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        count.push(("file_names".to_owned(), pipe_core::digest::of_bytes(names.join("\n").as_bytes())));
     }
     Ok(count)
 }

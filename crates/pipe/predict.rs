@@ -37,7 +37,7 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let pipeline = TextPipeline::open(&args.model, !args.no_scrub, None, TOKENS_PER_BATCH)?;
     let mut predictor = OrtPredictor::open(&args.model, &NativeLibraries::locate()?, args.threads)?;
     let mut rejected = 0;
-    let file = SourceFile { path: args.input.clone(), format };
+    let file = SourceFile::new(args.input.clone(), format);
     if same_file(&args.input, &args.output) {
         return Err(Error::usage(format!("the output is the input: {}", args.output.display())).hint("give --output another name"));
     }

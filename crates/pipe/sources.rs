@@ -96,7 +96,8 @@ pub(crate) fn resolve(root: &Path, config: &SourceConfig, fetched: &Fetched, pro
         };
         for (name, path) in found {
             if met.insert(path.clone()) {
-                files.push(NamedSource { name, file: source::with_format(path, config)? });
+                let file = SourceFile { name: name.clone(), ..source::with_format(path, config)? };
+                files.push(NamedSource { name, file });
             }
         }
     }

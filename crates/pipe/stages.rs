@@ -31,8 +31,6 @@ pub(crate) struct StageContext<'c> {
     pub(crate) inputs: Vec<&'c Artifact>,
     /// Ingest's source files; their digests are in `components`, in the same order.
     pub(crate) sources: Vec<SourceFile>,
-    /// What they are called, in the same order.
-    pub(crate) names: Vec<String>,
     pub(crate) components: &'c Components,
     pub(crate) keys: &'c KeyContext<'c>,
     pub(crate) pending: &'c PendingArtifact,
@@ -46,9 +44,9 @@ pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
     let (out, shards) = (context.pending.out(), context.pending.shards());
     match context.config {
         StageConfig::Ingest(config) => {
-            let named = context.sources.iter().zip(&context.names);
-            let source = |((file, name), digest): ((&SourceFile, &String), &String)| IngestSource { name: name.clone(), file: file.clone(), digest: digest.clone() };
-            let sources: Vec<IngestSource> = named.zip(&context.components.sources).map(source).collect();
+            let digests = context.components.sources.iter().cloned();
+            let sources: Vec<IngestSource> =
+                context.sources.iter().cloned().zip(digests).map(|(file, digest)| IngestSource { file, digest }).collect();
             let places = IngestPlaces { root: context.root, out: &out, scratch: &context.pending.scratch(), shards: &shards };
             ingest::run(config, &places, &sources, context.progress)
         }

@@ -109,7 +109,6 @@ fn replay(args: &VerifyArgs, name: &str) -> Result<u8> {
             config: &found.config,
             inputs,
             sources: found.sources.clone(),
-            names: found.notes.iter().map(|note| note.name.clone()).collect(),
             components: &found.components,
             keys: &look.keys(),
             pending: &pending,

@@ -11,15 +11,24 @@ use crate::file::nearest;
 pub struct SourceFile {
     pub path: PathBuf,
     pub format: SourceFormat,
+    /// What people call it: its path from the pipeline's root, its URL, `-` or `rows`.
+    pub name: String,
+}
+
+impl SourceFile {
+    /// A file that is called by its path.
+    pub fn new(path: PathBuf, format: SourceFormat) -> SourceFile {
+        SourceFile { name: path.display().to_string(), path, format }
+    }
 }
 
 /// `path` with its format: as `config` has it, else by its name.
 pub fn with_format(path: PathBuf, config: &SourceConfig) -> Result<SourceFile> {
     let format = config.format.or_else(|| SourceFormat::of_path(&path)).ok_or_else(|| {
         Error::input(format!("cannot tell the format of {} from its name", path.display()))
-            .hint("add `format: csv` (or tsv, jsonl, parquet) to the source")
+            .hint("add `format: csv` (or tsv, jsonl, json, parquet, arrow, lines, text) to the source")
     })?;
-    Ok(SourceFile { path, format })
+    Ok(SourceFile::new(path, format))
 }
 
 /// The files that a path or glob pattern names, sorted; at least one.

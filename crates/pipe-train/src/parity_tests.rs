@@ -139,11 +139,11 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     let config = IngestConfig {
         source: SourceConfig { encoding: "mac-roman".into(), ..SourceConfig::default() },
         columns: ColumnsConfig { label: Some("sentiment".into()), ..ColumnsConfig::default() },
-        split: Some(SplitConfig { train: 0.8, validation: 0.2, test: 0.0, seed: 42 }),
+        split: Some(SplitConfig { train: 0.8, validation: 0.2, test: 0.0, seed: 42, by: Default::default(), files: Default::default() }),
         ..IngestConfig::default()
     };
     let digest = pipe_core::digest::of_file(&path).unwrap();
-    let source = pipe_data::ingest::IngestSource { file: pipe_core::source::SourceFile { path, format: SourceFormat::Csv }, digest };
+    let source = pipe_data::ingest::IngestSource { file: pipe_core::source::SourceFile::new(path, SourceFormat::Csv), digest };
     let tokens = folder.join("tokens");
     std::fs::create_dir(&tokens).unwrap();
     let cache = Cache::open(&folder.join("cache")).unwrap();
@@ -158,7 +158,7 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     };
     let pending = cache.begin(&Key::of(&components), "").unwrap();
     let shards = pending.shards();
-    let summary = pipe_data::ingest::run(&config, folder, &[source], &pending.out(), &shards, &Silent).unwrap();
+    let summary = pipe_data::ingest::run(&config, &pipe_data::ingest::IngestPlaces { root: folder, out: &pending.out(), scratch: &pending.scratch(), shards: &shards }, &[source], &Silent).unwrap();
     let rows = pending.commit(&components, Vec::new(), summary.splits.clone()).unwrap();
     let config = TokenizeConfig { tokenizer: fixture("tiny-bert"), ..TokenizeConfig::default() };
     pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &shards, &Silent).unwrap();

@@ -74,11 +74,11 @@ impl<'i> Roles<'i> {
 fn is_text(column: &ColumnFacts) -> bool {
     let called_text = TEXTS.iter().any(|name| column.name.eq_ignore_ascii_case(name));
     let wanted = if called_text { 0.1 } else { 0.5 };
-    column.prose as f64 >= wanted * column.filled as f64 && column.distinct > 1 && column.dictionary == 0
+    column.prose as f64 >= wanted * column.filled as f64 && column.distinct > 1
 }
 
 fn is_label(column: &ColumnFacts) -> bool {
-    let plain = column.texts + column.integers == column.filled && column.dictionary == 0;
+    let plain = column.texts + column.integers == column.filled;
     plain && (2..=MAX_CLASSES).contains(&column.distinct) && column.distinct * ROWS_PER_CLASS <= column.filled
 }
 
@@ -87,7 +87,7 @@ fn is_id(column: &ColumnFacts) -> bool {
     let name = column.name.to_lowercase();
     let called_id = IDS.contains(&name.as_str()) || name.ends_with("_id");
     let plain = column.texts + column.integers == column.filled;
-    called_id && column.unique && plain && column.prose == 0 && column.max_chars <= MAX_ID_CHARS && column.dictionary == 0
+    called_id && column.unique && plain && column.prose == 0 && column.max_chars <= MAX_ID_CHARS
 }
 
 fn no_text(inspection: &Inspection, columns: &[&ColumnFacts], file: &str) -> Error {
@@ -96,11 +96,8 @@ fn no_text(inspection: &Inspection, columns: &[&ColumnFacts], file: &str) -> Err
         return Error::input(format!("none of {} records of {file} can be read", inspection.records))
             .hint("is it really of the format that its name says?");
     }
-    let error = Error::input(format!("no column of {file} looks like text, of {}", columns.len()));
-    if columns.iter().any(|column| column.dictionary > 0) {
-        return error.hint("its strings are in Parquet dictionaries (a pandas category), which pipe does not read: write them as plain strings");
-    }
-    error.hint("a column of text holds several words in most rows; is the delimiter right, and does the file begin with a header?")
+    Error::input(format!("no column of {file} looks like text, of {}", columns.len()))
+        .hint("a column of text holds several words in most rows; is the delimiter right, and does the file begin with a header?")
 }
 
 #[cfg(test)]
@@ -110,7 +107,7 @@ mod tests {
     fn column(name: &str, distinct: u64, prose: u64, mean_chars: f64) -> ColumnFacts {
         let (name, max_chars) = (name.to_owned(), mean_chars as usize);
         let unique = distinct == 100;
-        ColumnFacts { name, filled: 100, texts: 100, integers: 0, prose, dictionary: 0, distinct, unique, mean_chars, max_chars, tokens: 9 }
+        ColumnFacts { name, filled: 100, texts: 100, integers: 0, prose, distinct, unique, mean_chars, max_chars, tokens: 9 }
     }
 
     fn roles(columns: Vec<ColumnFacts>) -> [Option<String>; 4] {

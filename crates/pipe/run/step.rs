@@ -286,7 +286,6 @@ impl Walk<'_> {
             config: &found.config,
             inputs: inputs.iter().map(|(_, artifact)| artifact.as_ref()).collect(),
             sources: found.sources.clone(),
-            names: found.notes.iter().map(|note| note.name.clone()).collect(),
             components: &found.components,
             keys: &self.keys,
             pending: &pending,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::sync::Arc;
 
-use crate::read::{Cell, Place, RawRecord, Reason, Reject};
+use crate::read::{Cell, KeyNames, Place, RawRecord, Reason, Reject};
 use crate::scrub::{Edits, ScrubCounts, Scrubber};
 
 use super::assign::{NearSigner, RowDigest, Splitter};
@@ -22,7 +22,7 @@ use super::shard::ShardSchema;
 use super::value::{self, Answer, Message, Value};
 
 /// What a run of records holds beside its rows.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct ShardNotes {
     /// Rows that are there.
     pub(super) rows: u64,
@@ -32,6 +32,8 @@ pub(super) struct ShardNotes {
     pub(super) rejects: Vec<Reject>,
     /// What was found, by column of the output.
     pub(super) entities: BTreeMap<String, ScrubCounts>,
+    /// Keys of the records, in formats whose records name their columns.
+    pub(super) keys: KeyNames,
 }
 
 impl ShardNotes {
@@ -39,6 +41,7 @@ impl ShardNotes {
         self.rows += other.rows;
         self.filtered += other.filtered;
         self.rejects.extend(other.rejects);
+        self.keys.add(&other.keys);
         for (column, counts) in other.entities {
             self.entities.entry(column).or_default().add(&counts);
         }
@@ -274,7 +277,7 @@ impl<'c> RowBuilder<'c> {
                         }
                         (_, Value::Messages(messages)) => {
                             for Message { content, .. } in messages {
-                                let clean = maker.scrubber.scrub(content, counts);
+                                let clean = maker.scrubber.scrub_noting(content, counts, None);
                                 if clean.drop_row {
                                     return Ok(Err(Refusal::Filter));
                                 }
@@ -298,7 +301,9 @@ impl<'c> RowBuilder<'c> {
         Ok(Ok(changed))
     }
 
-    pub(super) fn finish(mut self) -> Result<(RecordBatch, ShardNotes)> {
+    /// `keys` are those of the records.
+    pub(super) fn finish(mut self, keys: KeyNames) -> Result<(RecordBatch, ShardNotes)> {
+        self.notes.keys = keys;
         for (column, counts) in self.maker.columns.all.iter().zip(self.counts) {
             if !counts.is_empty() {
                 self.notes.entities.insert(column.name.clone(), counts);
@@ -320,11 +325,11 @@ impl<'c> RowBuilder<'c> {
     }
 }
 
-fn constant_cell(constant: &Json) -> Cell<'_> {
+fn constant_cell(constant: &Json) -> Cell<'static> {
     match constant {
         Json::Null => Cell::Null,
         Json::Bool(value) => Cell::Bool(*value),
-        Json::String(text) => Cell::Text(Cow::Borrowed(text)),
+        Json::String(text) => Cell::Text(Cow::Owned(text.clone())),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(value), _) => Cell::Integer(value.into()),
             (None, Some(value)) => Cell::Float(value),
@@ -366,7 +371,7 @@ fn as_text<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
 /// Scrubs every string, key and number in place. False: the row is to be left out.
 fn scrub_json(json: &mut Json, scrubber: &Scrubber, counts: &mut ScrubCounts) -> bool {
     let mut scrub = |text: &str| {
-        let clean = scrubber.scrub(text, counts);
+        let clean = scrubber.scrub_noting(text, counts, None);
         let changed = match clean.text {
             Cow::Owned(clean) => Some(clean),
             Cow::Borrowed(_) => None,
@@ -396,7 +401,7 @@ fn scrub_json(json: &mut Json, scrubber: &Scrubber, counts: &mut ScrubCounts) ->
         Json::Array(items) => items.iter_mut().all(|item| scrub_json(item, scrubber, counts)),
         Json::Object(map) => {
             for (key, mut item) in std::mem::take(map) {
-                let clean = scrubber.scrub(&key, counts);
+                let clean = scrubber.scrub_noting(&key, counts, None);
                 let (drop_row, key) = (clean.drop_row, clean.text.into_owned());
                 if drop_row || !scrub_json(&mut item, scrubber, counts) {
                     return false;

@@ -1,17 +1,16 @@
 //! Shards back to one stream of rows, in file order: what the whole data set has to be asked, row by row.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
 use arrow_array::{Array, RecordBatch};
 use pipe_core::cache::Shards;
-use pipe_core::config::{IngestConfig, SourceFormat};
-use pipe_core::{IoContext, Result};
+use pipe_core::Result;
+use pipe_core::config::{ColumnsConfig, IngestConfig, SourceFormat};
 
-use crate::read::{Reject, mend_place};
+use crate::read::{KeyNames, Reject, check_columns};
 
 use super::assign::{Assigner, RowDigest, RowFacts};
 use super::columns::Kind;
@@ -25,7 +24,6 @@ use super::{Columns, IngestReport, IngestSource};
 pub(super) struct Collector<'m> {
     sources: &'m [IngestSource],
     shards: &'m Shards,
-    schema: &'m ShardSchema,
     /// Where the labels stand among the columns of shards.
     label_at: Option<usize>,
     pub(super) assigner: Assigner,
@@ -33,15 +31,20 @@ pub(super) struct Collector<'m> {
     pub(super) rejects: Rejects,
     pub(super) labels: Labels,
     pub(super) report: IngestReport,
+    /// Keys of all records, in formats whose records name their columns.
+    pub(super) keys: KeyNames,
+    /// Those of the file that shards come from now.
+    file: Option<(usize, KeyNames)>,
+    names: &'m ColumnsConfig,
 }
 
 impl<'m> Collector<'m> {
     pub(super) fn new(
-        config: &IngestConfig,
+        config: &'m IngestConfig,
         sources: &'m [IngestSource],
         columns: &Columns,
-        schema: &'m ShardSchema,
-        assigner: Assigner,
+        schema: &ShardSchema,
+            assigner: Assigner,
         shards: &'m Shards,
         out: &Path,
     ) -> Result<Collector<'m>> {
@@ -50,13 +53,15 @@ impl<'m> Collector<'m> {
         Ok(Collector {
             sources,
             shards,
-            schema,
             label_at,
             assigner,
             stored: Vec::new(),
             rejects: Rejects::create(&out.join("rejects.parquet"), config.rejects.recipient.is_some())?,
             labels: Labels::new(),
             report: IngestReport::new(named),
+            keys: KeyNames::default(),
+            file: None,
+            names: &config.columns,
         })
     }
 
@@ -67,6 +72,13 @@ impl<'m> Collector<'m> {
         self.report.rows.read += notes.rows + notes.filtered + notes.rejects.len() as u64;
         self.report.rows.filtered += notes.filtered;
         self.report.add_entities(&notes.entities);
+        if self.file.as_ref().is_none_or(|(of, _)| *of != shard.source) {
+            self.end_file()?;
+            self.file = Some((shard.source, KeyNames::default()));
+        }
+        if let Some((_, keys)) = &mut self.file {
+            keys.add(&notes.keys);
+        }
         self.add_rejects(shard, source)?;
         for batch in &shard.rows {
             self.add_rows(batch, shard.source as u32)?;
@@ -78,6 +90,19 @@ impl<'m> Collector<'m> {
             start: shard.start.number,
         });
         Ok(())
+    }
+
+    /// Holds the names of a file's columns against the settings, where only its records tell them.
+    pub(super) fn end_file(&mut self) -> Result<()> {
+        let Some((source, keys)) = self.file.take() else { return Ok(()) };
+        self.keys.add(&keys);
+        let file = &self.sources[source].file;
+        if !matches!(file.format, SourceFormat::Json | SourceFormat::Jsonl) {
+            return Ok(());
+        }
+        let listed = self.names.required.iter().chain(&self.names.forbidden);
+        let met: Vec<String> = listed.filter(|name| keys.contains(name)).cloned().collect();
+        check_columns(self.names, &met, &file.path).inspect_err(|_| self.shards.forget())
     }
 
     fn add_rows(&mut self, batch: &RecordBatch, source: u32) -> Result<()> {
@@ -113,21 +138,11 @@ impl<'m> Collector<'m> {
         if shard.notes.rejects.is_empty() {
             return Ok(());
         }
-        let path = &source.file.path;
-        let csv = matches!(source.file.format, SourceFormat::Csv | SourceFormat::Tsv);
-        let file = if csv { Some(File::open(path).doing("open", path)?) } else { None };
         for reject in &shard.notes.rejects {
-            let mut reject = Reject { place: shard.start.of_relative(reject.place), ..reject.clone() };
-            if let Some(file) = &file {
-                mend_place(&mut reject.place, file, path)?;
-            }
+            let reject = Reject { place: shard.start.of_relative(reject.place), ..reject.clone() };
             self.report.add_reject(&reject);
             self.rejects.add(&source.digest, &reject)?;
         }
         Ok(())
-    }
-
-    pub(super) fn shard_schema(&self) -> &ShardSchema {
-        self.schema
     }
 }

@@ -7,6 +7,8 @@ use pipe_core::config::{ColumnScrub, ColumnType, IngestConfig};
 use pipe_core::{Error, Result};
 use serde_json::Value;
 
+use crate::read::{Need, Wanted};
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,15 +49,15 @@ pub(super) struct Column {
 /// All columns, in the order of the output.
 pub(super) struct Columns {
     pub(super) all: Vec<Column>,
-    /// Names of the source's columns that are read, in the order that [`Origin::Source`] counts in.
-    pub(super) wanted: Vec<String>,
+    /// The source's columns that are read, in the order that [`Origin::Source`] counts in.
+    pub(super) wanted: Wanted,
     /// Where the answers' context stands among `all`.
     pub(super) context: Option<usize>,
 }
 
 impl Columns {
     pub(super) fn new(config: &IngestConfig) -> Result<Columns> {
-        let mut columns = Columns { all: Vec::new(), wanted: Vec::new(), context: None };
+        let mut columns = Columns { all: Vec::new(), wanted: Wanted::default(), context: None };
         let scrub = |name: &str| config.scrub.columns.get(name).copied();
         for (role, source) in config.columns.roles() {
             let kind = match role {
@@ -76,14 +78,18 @@ impl Columns {
                 return Err(Error::usage(format!("the column `{role}` cannot be dropped: later stages read it"))
                     .hint(format!("take `{role}` out of `columns:`, or choose another treatment in `scrub: {{ columns: … }}`")));
             }
-            let origin = columns.want(source);
+            let need = if matches!(kind, Kind::Text | Kind::OptionalText) { Need::Text } else { Need::Any };
+            let origin = columns.want(source, &format!("columns.{role}"), need);
             columns.all.push(Column { name: role.to_owned(), source: source.to_owned(), kind, origin, scrub });
         }
         for (name, extra) in &config.columns.extra {
             let source = extra.from.as_deref().unwrap_or(name);
             let origin = match &extra.value {
                 Some(value) => Origin::Constant(value.clone()),
-                None => columns.want(source),
+                None => {
+                    let need = if extra.required { Need::Any } else { Need::Optional };
+                    columns.want(source, &format!("columns.extra.{name}"), need)
+                }
             };
             columns.all.push(Column {
                 name: name.clone(),
@@ -104,12 +110,10 @@ impl Columns {
         Ok(columns)
     }
 
-    fn want(&mut self, source: &str) -> Origin {
-        let at = self.wanted.iter().position(|wanted| wanted == source).unwrap_or_else(|| {
-            self.wanted.push(source.to_owned());
-            self.wanted.len() - 1
-        });
-        Origin::Source(at)
+    fn want(&mut self, source: &str, setting: &str, need: Need) -> Origin {
+        // A column may be wanted twice: by a role and by an extra column.
+        self.wanted.push(source, setting, need);
+        Origin::Source(self.wanted.len() - 1)
     }
 
     /// Columns that are written, with the id first whether the source has one or not.

@@ -39,7 +39,6 @@ use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use serde_json::json;
 
-use crate::read::TextEncoding;
 use crate::scrub::{ScrubKey, ScrubPolicy, Scrubber};
 
 use assign::{AssignConfig, Assigner, Splitter};
@@ -55,8 +54,6 @@ const SORT_MEMORY: usize = 64 << 20;
 
 /// A source file and the digest of its content.
 pub struct IngestSource {
-    /// What people call it: its path from the pipeline's root, or its URL.
-    pub name: String,
     pub file: SourceFile,
     pub digest: String,
 }
@@ -76,17 +73,16 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let IngestPlaces { root, out, scratch, shards } = *places;
     let policy = scrub_policy(config, root)?;
     let key = config.scrub.key.as_ref().map(|key| ScrubKey::read(key, root)).transpose()?;
-    let scrubber = Scrubber::new(&policy, key.as_ref())?;
-    let encoding = TextEncoding::named(&config.source.encoding)?;
+    let scrubber = Scrubber::new(&policy);
     let splitter = Splitter::new(config.split.as_ref());
     let columns = Columns::new(config)?;
     let schema = ShardSchema::new(&columns, config);
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
-    let mut planner = Planner::new(config, encoding, sources, &sizes);
-    let cleaner = Cleaner::new(config, sources, encoding, &policy, &scrubber, &columns, &schema, &splitter, shards);
+    let mut planner = Planner::new(config, &columns.wanted, sources, &sizes);
+    let cleaner = Cleaner::new(config, &policy, &scrubber, &columns, &schema, &splitter, shards);
     let assign = AssignConfig { dedup: config.dedup, near: &config.near, conflicts: config.conflicts, split: config.split.as_ref() };
-    let assigner = Assigner::new(&assign, splits_of_files(config.split.as_ref(), sources.iter().map(|source| source.name.as_str()))?, scratch, SORT_MEMORY)?;
+    let assigner = Assigner::new(&assign, splits_of_files(config.split.as_ref(), sources.iter().map(|source| source.file.name.as_str()))?, scratch, SORT_MEMORY)?;
     let mut collector = Collector::new(config, sources, &columns, &schema, assigner, shards, out)?;
 
     // Three batches are under way: one is read from its files, one is cleaned, one is collected.
@@ -99,8 +95,10 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
         collected?;
         (clean, raw) = (cleaned?, read?);
     }
-    let seen = planner.seen;
-    let Collector { assigner, stored, rejects, labels, mut report, .. } = collector;
+    let mut seen = planner.seen;
+    collector.end_file()?;
+    let Collector { assigner, stored, rejects, labels, mut report, keys, .. } = collector;
+    seen.add(keys.common(), &columns.wanted);
     (report.source_columns, report.dropped_columns) = (seen.columns, seen.dropped);
     (report.scrub_policy, report.scrub_key) = (policy.digest(), key.as_ref().map(ScrubKey::id));
     report.check_rejects(&config.rejects)?;
@@ -166,7 +164,7 @@ fn footer(policy: &ScrubPolicy, split: Option<&SplitConfig>) -> Vec<(String, Str
 fn scrub_policy(config: &IngestConfig, root: &Path) -> Result<ScrubPolicy> {
     match &config.scrub.model {
         Some(model) => ScrubPolicy::from_json(&Provenance::read(&root.join(model))?.scrub),
-        None => ScrubPolicy::resolve(&config.scrub, root),
+        None => ScrubPolicy::resolve(&config.scrub.policy, config.scrub.entities.as_deref()),
     }
 }
 

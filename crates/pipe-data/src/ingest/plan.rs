@@ -4,7 +4,7 @@
 use pipe_core::Result;
 use pipe_core::config::IngestConfig;
 
-use crate::read::{CHUNK_RECORDS, Framer, Place, RawChunk, TextEncoding, empty};
+use crate::read::{CHUNK_RECORDS, Framer, Place, RawChunk, Wanted, check_columns, empty};
 
 use super::IngestSource;
 
@@ -30,7 +30,7 @@ pub(super) struct RawShard {
 /// Cuts the source files into shards, one after the other.
 pub(super) struct Planner<'p> {
     config: &'p IngestConfig,
-    encoding: TextEncoding,
+    wanted: &'p Wanted,
     sources: &'p [IngestSource],
     sizes: &'p [u64],
     at: usize,
@@ -51,6 +51,18 @@ pub(super) struct SourceFacts {
     pub(super) dropped: Vec<String>,
 }
 
+impl SourceFacts {
+    /// Names of columns of one more file.
+    pub(super) fn add<'n>(&mut self, names: impl Iterator<Item = &'n str>, wanted: &Wanted) {
+        for name in names {
+            self.columns.insert(name.to_owned());
+            if !wanted.contains(name) && !self.dropped.iter().any(|dropped| dropped == name) {
+                self.dropped.push(name.to_owned());
+            }
+        }
+    }
+}
+
 struct OpenSource {
     framer: Framer,
     rows: u64,
@@ -58,8 +70,8 @@ struct OpenSource {
 
 impl<'p> Planner<'p> {
     /// `sizes` are those of the files, in bytes.
-    pub(super) fn new(config: &'p IngestConfig, encoding: TextEncoding, sources: &'p [IngestSource], sizes: &'p [u64]) -> Planner<'p> {
-        Planner { config, encoding, sources, sizes, at: 0, open: None, bytes_before: 0, seen: SourceFacts::default() }
+    pub(super) fn new(config: &'p IngestConfig, wanted: &'p Wanted, sources: &'p [IngestSource], sizes: &'p [u64]) -> Planner<'p> {
+        Planner { config, wanted, sources, sizes, at: 0, open: None, bytes_before: 0, seen: SourceFacts::default() }
     }
 
     /// The next shards, in order; none at the end.
@@ -82,12 +94,10 @@ impl<'p> Planner<'p> {
             let open = match &mut self.open {
                 Some(open) => open,
                 None => {
-                    let framer = Framer::open(&source.file, &self.config.source, &self.config.columns, self.encoding, chunk_records)?;
-                    self.seen.columns.extend(framer.columns().iter().cloned());
-                    for name in framer.dropped_columns() {
-                        if !self.seen.dropped.contains(name) {
-                            self.seen.dropped.push(name.clone());
-                        }
+                    let framer = Framer::open(&source.file, &self.config.source, self.wanted, chunk_records)?;
+                    if framer.knows_columns() {
+                        check_columns(&self.config.columns, framer.columns(), &source.file.path)?;
+                        self.seen.add(framer.columns().iter().map(String::as_str), self.wanted);
                     }
                     self.open.insert(OpenSource { framer, rows: 0 })
                 }

@@ -17,7 +17,7 @@ pub(super) struct Rejects {
 }
 
 impl Rejects {
-    pub(super) fn create(path: &Path) -> Result<Rejects> {
+    pub(super) fn create(path: &Path, _sealed: bool) -> Result<Rejects> {
         let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
         let number = |name| Field::new(name, DataType::UInt64, false);
         let schema = Arc::new(Schema::new(vec![

@@ -21,7 +21,7 @@ pub struct IngestReport {
     /// Rejected rows by reason.
     pub rejected: BTreeMap<&'static str, u64>,
     /// What the whole data set was asked: duplicates, conflicts, and what two splits have in common.
-    pub rows_together: AssignReport,
+    pub(super) rows_together: AssignReport,
     /// What was found, by column, type, operator and what its validator said.
     pub entities: BTreeMap<String, ScrubCounts>,
     pub scrub_policy: String,
@@ -222,8 +222,8 @@ impl IngestReport {
         } else {
             out.push_str("| column | type | what was done | validator | values |\n|---|---|---|---|---:|\n");
             for (column, counts) in &self.entities {
-                for count in counts.rows() {
-                    let _ = writeln!(out, "| {column} | {} | {} | {} | {} |", count.entity, count.operator, count.verdict, count.count);
+                for (entity, operator, verdict, count) in counts.iter() {
+                    let _ = writeln!(out, "| {column} | {entity} | {} | {} | {count} |", operator.name(), verdict.name());
                 }
             }
         }

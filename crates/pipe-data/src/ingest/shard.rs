@@ -10,21 +10,19 @@
 //! [bands]    the near-duplicate signature                  then the columns of the output, but for a made id
 //! ```
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipe_core::cache::{ShardKey, Shards};
-use pipe_core::config::{Dedup, IngestConfig, SourceFormat, StageKind};
+use pipe_core::config::{Dedup, IngestConfig, StageKind};
 use pipe_core::{Progress, Result, failpoint};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::read::{Place, RawChunk, TextEncoding, Wanted};
+use crate::read::{KeyNames, Place, RawChunk};
 use crate::scrub::{ScrubPolicy, Scrubber};
 
-use super::IngestSource;
 use super::assign::{NearSigner, RowDigest, Splitter};
 use super::clean::{RowBuilder, RowMaker, ShardNotes};
 use super::columns::{Columns, Kind};
@@ -55,9 +53,6 @@ pub(super) struct CleanShard {
 
 /// Makes clean shards. Shared by all threads.
 pub(super) struct Cleaner<'c> {
-    sources: &'c [IngestSource],
-    encoding: TextEncoding,
-    wanted: Wanted,
     maker: RowMaker<'c>,
     /// All that decides a shard's bytes beside its records.
     settings: Value,
@@ -87,8 +82,6 @@ impl<'c> Cleaner<'c> {
     #[expect(clippy::too_many_arguments, reason = "each is a part that is shared and made once")]
     pub(super) fn new(
         config: &'c IngestConfig,
-        sources: &'c [IngestSource],
-        encoding: TextEncoding,
         policy: &ScrubPolicy,
         scrubber: &'c Scrubber,
         columns: &'c Columns,
@@ -116,7 +109,7 @@ impl<'c> Cleaner<'c> {
             label_map: &config.labels.map,
             unmapped: config.labels.unmapped,
         };
-        Cleaner { sources, encoding, wanted: Wanted::new(columns.wanted.clone()), maker, settings, shards }
+        Cleaner { maker, settings, shards }
     }
 
     /// The shards' rows, in order. Each is in the store as soon as it is made.
@@ -145,19 +138,12 @@ impl<'c> Cleaner<'c> {
         Ok(CleanShard { source: raw.source, start: raw.start, end: raw.end, key, rows, notes })
     }
 
-    fn path(&self, raw: &RawShard) -> &Path {
-        &self.sources[raw.source].file.path
-    }
-
     fn key(&self, raw: &RawShard) -> Result<ShardKey> {
         let mut hasher = blake3::Hasher::new();
         for chunk in &raw.chunks {
-            chunk.update(&mut hasher, raw.start, &self.wanted, self.path(raw))?;
+            chunk.update(&mut hasher, &self.maker.columns.wanted, raw.start)?;
         }
-        let made_from = json!({
-            "settings": self.settings,
-            "records": hasher.finalize().to_hex().as_str(),
-        });
+        let made_from = json!({"settings": self.settings, "records": hasher.finalize().to_hex().as_str()});
         Ok(ShardKey::of(StageKind::Ingest, &made_from))
     }
 
@@ -181,7 +167,8 @@ impl<'c> Cleaner<'c> {
 
     fn rows(&self, chunk: &RawChunk, raw: &RawShard) -> Result<(RecordBatch, ShardNotes)> {
         let mut builder = RowBuilder::new(&self.maker, raw.start);
-        chunk.parse(&self.wanted, self.encoding, self.path(raw), &mut |record, cells| builder.add(record, cells))?;
-        builder.finish()
+        let mut names = KeyNames::default();
+        chunk.parse(&self.maker.columns.wanted, &mut names, &mut |record, cells| builder.add(record, cells))?;
+        builder.finish(names)
     }
 }

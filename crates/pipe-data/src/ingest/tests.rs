@@ -31,7 +31,7 @@ fn sources(folder: &Path) -> Vec<IngestSource> {
     writer.finish().unwrap();
     let source = |(name, format): (&str, SourceFormat)| {
         let path = folder.join(name);
-        IngestSource { digest: pipe_core::digest::of_file(&path).unwrap(), file: SourceFile { path, format } }
+        IngestSource { digest: pipe_core::digest::of_file(&path).unwrap(), file: SourceFile::new(path, format) }
     };
     [("a.csv", SourceFormat::Csv), ("b.jsonl", SourceFormat::Jsonl), ("c.parquet", SourceFormat::Parquet)].map(source).into()
 }
@@ -44,7 +44,9 @@ fn run_into(sources: &[IngestSource], out: PathBuf, shards: &Shards) -> BTreeMap
         shard_rows: 16,
         ..IngestConfig::default()
     };
-    run(&config, Path::new(""), sources, &out, shards, &Silent).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(&out).unwrap();
+    run(&config, &IngestPlaces { root: Path::new(""), out: &out, scratch: scratch.path(), shards }, sources, &Silent).unwrap();
     let files = pipe_core::cache::files_below(&out).unwrap();
     files.into_iter().map(|file| (file.clone(), std::fs::read(out.join(file)).unwrap())).collect()
 }

@@ -172,7 +172,7 @@ fn time(cell: Cell<'_>) -> Result<i64, Reason> {
         Cell::Float(value) => seconds(value),
         Cell::Text(text) => {
             let text = text.trim();
-            let utc = |at: DateTime| at.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
+            let utc = |at: DateTime| TimeZone::UTC.to_timestamp(at).ok();
             let stamp = text.parse::<Timestamp>().ok().or_else(|| utc(text.parse::<DateTime>().ok()?)).or_else(|| utc(text.parse::<Date>().ok()?.into()));
             match stamp {
                 Some(stamp) => Some(stamp.as_microsecond()),
@@ -203,7 +203,7 @@ fn answers_of(json: Json) -> Result<Vec<Answer>, Reason> {
         }
         Ok(Answer { text, start: start as usize })
     }
-    let mut field = |json: &mut Json, name: &str| json.get_mut(name).map(Json::take).ok_or(Reason::InvalidAnswers);
+    let field = |json: &mut Json, name: &str| json.get_mut(name).map(Json::take).ok_or(Reason::InvalidAnswers);
     match json {
         Json::Array(items) => items
             .into_iter()

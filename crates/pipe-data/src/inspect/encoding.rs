@@ -3,12 +3,11 @@
 //! Valid UTF-8 is UTF-8: no other text looks like it by chance. What is left is told by plausibility: pairs of bytes
 //! that are common Chinese characters, or single bytes that give letters where letters belong.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Read, Result};
 
 use encoding_rs::{Encoding, GB18030, MACINTOSH, WINDOWS_1252};
-use pipe_core::{IoContext, Result};
+
+use crate::read::TextEncoding;
 
 /// How much of a file is looked through for lines that are not ASCII.
 const MAX_READ: u64 = 256 << 20;
@@ -23,25 +22,48 @@ const MAX_DAMAGED: f64 = 0.1;
 pub(super) enum Guess {
     /// ASCII is UTF-8 too.
     Utf8,
-    /// With its endianness, as `iconv` names it. Records cannot be framed in it.
+    /// With its endianness, as `source.encoding` names it.
     Utf16(&'static str),
     /// A label for `source.encoding`.
     Label(&'static str),
     Unknown,
 }
 
-/// Looks through the file at `path`.
-pub(super) fn guess(path: &Path) -> Result<Guess> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).doing("open", path)?);
-    let head = reader.fill_buf().doing("read", path)?;
+/// Looks through a file.
+pub(super) fn guess(bytes: impl Read) -> Result<Guess> {
+    Ok(match sample(bytes)? {
+        Ok(lines) => of_lines(&lines),
+        Err(utf_16) => utf_16,
+    })
+}
+
+/// What a file is where it is not UTF-8, as far as that can be told.
+pub(crate) fn beside_utf_8(bytes: impl Read) -> Result<Option<TextEncoding>> {
+    let guess = match sample(bytes)? {
+        Ok(lines) => {
+            let others: Vec<Vec<u8>> = lines.into_iter().filter(|line| !is_utf_8(line)).collect();
+            of_lines(&others)
+        }
+        Err(utf_16) => utf_16,
+    };
+    Ok(match guess {
+        Guess::Label(label) | Guess::Utf16(label) => TextEncoding::named(label).ok(),
+        Guess::Utf8 | Guess::Unknown => None,
+    })
+}
+
+/// Lines that are not ASCII, or that it is UTF-16.
+fn sample(bytes: impl Read) -> Result<std::result::Result<Vec<Vec<u8>>, Guess>> {
+    let mut reader = BufReader::with_capacity(1 << 20, bytes);
+    let head = reader.fill_buf()?;
     if let Some(name) = utf_16(&head[..head.len().min(4096)]) {
-        return Ok(Guess::Utf16(name));
+        return Ok(Err(Guess::Utf16(name)));
     }
     let mut lines: Vec<Vec<u8>> = Vec::new();
     let (mut read, mut sampled) = (0, 0);
     while read < MAX_READ && sampled < MAX_SAMPLE {
         let mut line = Vec::new();
-        let length = Read::take(&mut reader, MAX_LINE).read_until(b'\n', &mut line).doing("read", path)?;
+        let length = Read::take(&mut reader, MAX_LINE).read_until(b'\n', &mut line)?;
         if length == 0 {
             break;
         }
@@ -51,13 +73,18 @@ pub(super) fn guess(path: &Path) -> Result<Guess> {
             lines.push(line);
         }
     }
-    Ok(of_lines(&lines))
+    Ok(Ok(lines))
+}
+
+/// A line longer than the limit may end inside a character.
+fn is_utf_8(line: &[u8]) -> bool {
+    std::str::from_utf8(line).map_or_else(|e| e.error_len().is_none(), |_| true)
 }
 
 fn utf_16(head: &[u8]) -> Option<&'static str> {
     match head {
-        [0xff, 0xfe, ..] => return Some("UTF-16LE"),
-        [0xfe, 0xff, ..] => return Some("UTF-16BE"),
+        [0xff, 0xfe, ..] => return Some("utf-16le"),
+        [0xfe, 0xff, ..] => return Some("utf-16be"),
         _ => {}
     }
     // Without a mark: every other byte of Latin text is zero, and no other text has zeros.
@@ -66,14 +93,12 @@ fn utf_16(head: &[u8]) -> Option<&'static str> {
     if even + odd <= head.len() / 10 {
         return None;
     }
-    Some(if odd > even { "UTF-16LE" } else { "UTF-16BE" })
+    Some(if odd > even { "utf-16le" } else { "utf-16be" })
 }
 
 /// `lines` are those that are not ASCII.
 fn of_lines(lines: &[Vec<u8>]) -> Guess {
     let share = |good: &dyn Fn(&[u8]) -> bool| lines.iter().filter(|line| good(line)).count() as f64 / lines.len().max(1) as f64;
-    // A line longer than the limit may end inside a character.
-    let is_utf_8 = |line: &[u8]| std::str::from_utf8(line).map_or_else(|e| e.error_len().is_none(), |_| true);
     if lines.is_empty() || share(&is_utf_8) >= 1.0 - MAX_DAMAGED {
         return Guess::Utf8;
     }
@@ -162,14 +187,11 @@ mod tests {
     #[test]
     fn the_sample_is_mac_roman() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tweets-sample.csv");
-        assert_eq!(guess(Path::new(path)).unwrap(), Guess::Label("mac-roman"));
+        assert_eq!(guess(std::fs::File::open(path).unwrap()).unwrap(), Guess::Label("mac-roman"));
     }
 
     fn of(text: &str, encoding: &'static Encoding) -> Guess {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.csv");
-        std::fs::write(&path, encoding.encode(&format!("text,label\n{text}\n")).0).unwrap();
-        guess(&path).unwrap()
+        guess(&*encoding.encode(&format!("text,label\n{text}\n")).0).unwrap()
     }
 
     #[test]
@@ -201,12 +223,9 @@ mod tests {
 
     #[test]
     fn utf_16_is_known_with_and_without_its_mark() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.csv");
         let units = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
         for text in ["\u{feff}text,label\na,b\n", "text,label\na,b\n"] {
-            std::fs::write(&path, units(text)).unwrap();
-            assert_eq!(guess(&path).unwrap(), Guess::Utf16("UTF-16LE"));
+            assert_eq!(guess(&*units(text)).unwrap(), Guess::Utf16("utf-16le"));
         }
     }
 }

@@ -4,19 +4,15 @@
 mod encoding;
 mod tally;
 
-use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
-use arrow_schema::DataType;
-use pipe_core::config::{SourceConfig, SourceFormat};
+use pipe_core::config::{Compression, SourceConfig, SourceFormat};
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Result};
 
-use crate::read::{Framer, RawChunk, TextEncoding, strings};
+use crate::read::{CHUNK_RECORDS, Cell, Framer, Input, KeyNames, Wanted};
+pub(crate) use encoding::beside_utf_8;
 use encoding::{Guess, guess};
 pub use tally::ColumnFacts;
 use tally::{Tallies, ValueKind};
@@ -49,30 +45,33 @@ pub struct Inspection {
 /// Looks at the first records of `file`.
 pub fn inspect(file: &SourceFile) -> Result<Inspection> {
     let path = &file.path;
-    let encoding = match (file.format, guess(path)?) {
-        (SourceFormat::Parquet, _) | (_, Guess::Utf8) => "utf-8",
-        (_, Guess::Label(label)) => label,
-        (_, Guess::Utf16(name)) => {
-            return Err(Error::input(format!("{} is {name}, which pipe does not read", path.display()))
-                .hint(format!("convert it first: iconv -f {name} -t UTF-8 FILE > NEW_FILE")));
-        }
-        (_, Guess::Unknown) => {
+    let is_table = matches!(file.format, SourceFormat::Parquet | SourceFormat::Arrow);
+    let encoding = match if is_table { Guess::Utf8 } else { guess(Input::decompressed(path, Compression::Auto)?.bytes).doing("read", path)? } {
+        Guess::Utf8 => "utf-8",
+        Guess::Utf16(label) | Guess::Label(label) => label,
+        Guess::Unknown => {
             return Err(
                 Error::input(format!("cannot tell the encoding of {}", path.display())).hint("convert it to UTF-8 first, for example with iconv")
             );
         }
     };
+    let mut source = SourceConfig { encoding: encoding.to_owned(), ..SourceConfig::default() };
     let delimiter = match file.format {
-        SourceFormat::Csv => delimiter(path)?.filter(|&found| found != ','),
+        SourceFormat::Csv if !encoding.starts_with("utf-16") => delimiter(path)?.filter(|&found| found != ','),
         _ => None,
     };
-    let source = SourceConfig { delimiter: delimiter.map(String::from), ..SourceConfig::default() };
-    let decoder = TextEncoding::named(encoding)?;
-    let mut framer = Framer::open_unmapped(file, &source, decoder)?;
-    let mut tallies = Tallies::new(framer.dropped_columns());
+    source.delimiter = delimiter.map(String::from);
+    let all = Framer::open(file, &source, &Wanted::default(), CHUNK_RECORDS)?.all_columns(file, &source)?;
+    // Files without a name for each of their columns have their records framed, and told as unreadable.
+    let (mut tallies, wanted) = (Tallies::new(&all), Wanted::new(all));
+    let mut framer = Framer::open(file, &source, &wanted, CHUNK_RECORDS)?;
+    let is_csv = matches!(file.format, SourceFormat::Csv | SourceFormat::Tsv);
     let mut is_longer = false;
     while let Some(chunk) = framer.next_chunk()? {
-        count(&chunk, decoder, &mut tallies);
+        chunk.parse(&wanted, &mut KeyNames::default(), &mut |_, cells| {
+            count(cells.ok().map(|cells| &*cells), is_csv, &mut tallies);
+            Ok(())
+        })?;
         if tallies.records >= MAX_RECORDS {
             is_longer = true;
             break;
@@ -85,7 +84,7 @@ pub fn inspect(file: &SourceFile) -> Result<Inspection> {
 
 /// The sign that splits most lines into the same number of fields, the most of them.
 fn delimiter(path: &Path) -> Result<Option<char>> {
-    let mut reader = BufReader::new(File::open(path).doing("open", path)?);
+    let mut reader = BufReader::new(Input::decompressed(path, Compression::Auto)?.bytes);
     let mut lines = Vec::new();
     while lines.len() < DELIMITER_LINES {
         let mut line = Vec::new();
@@ -106,62 +105,22 @@ fn delimiter(path: &Path) -> Result<Option<char>> {
     Ok(best.map(char::from))
 }
 
-fn count(chunk: &RawChunk, encoding: TextEncoding, tallies: &mut Tallies) {
-    match chunk {
-        RawChunk::Csv { map, records } => {
-            for (_, record) in records {
-                tallies.records += 1;
-                let fields: Option<Vec<Cow<'_, str>>> =
-                    if record.len() == map.width { record.iter().map(|field| encoding.decode(field)).collect() } else { None };
-                match fields {
-                    None => tallies.unreadable += 1,
-                    Some(fields) => fields.iter().enumerate().for_each(|(at, field)| tallies.add(at, ValueKind::of_field(field), field)),
-                }
-            }
-        }
-        RawChunk::Jsonl { lines } => {
-            for (_, line) in lines {
-                tallies.records += 1;
-                let record = encoding.decode(line).and_then(|text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).ok());
-                let Some(record) = record else {
-                    tallies.unreadable += 1;
-                    continue;
-                };
-                for (name, value) in &record {
-                    let Some(at) = tallies.position(name) else { continue };
-                    match value {
-                        serde_json::Value::Null => {}
-                        serde_json::Value::String(text) => tallies.add(at, ValueKind::Text, text),
-                        serde_json::Value::Number(number) if number.is_f64() => tallies.add(at, ValueKind::Number, &number.to_string()),
-                        serde_json::Value::Number(number) => tallies.add(at, ValueKind::Integer, &number.to_string()),
-                        serde_json::Value::Bool(value) => tallies.add(at, ValueKind::Integer, &value.to_string()),
-                        _ => tallies.add(at, ValueKind::Other, ""),
-                    }
-                }
-            }
-        }
-        RawChunk::Arrow { batch, .. } => {
-            tallies.records += batch.num_rows() as u64;
-            for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-                if let Some(at) = tallies.position(field.name()) {
-                    count_arrow(column, at, tallies);
-                }
-            }
-        }
-    }
-}
-
-fn count_arrow(column: &ArrayRef, at: usize, tallies: &mut Tallies) {
-    let kind = match column.data_type() {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ValueKind::Text,
-        _ => ValueKind::Integer,
+/// `cells` are absent for a record that cannot be read.
+fn count(cells: Option<&[Cell<'_>]>, is_csv: bool, tallies: &mut Tallies) {
+    tallies.records += 1;
+    let Some(cells) = cells else {
+        tallies.unreadable += 1;
+        return;
     };
-    match strings(column, true) {
-        Some(values) => values.iter().flatten().for_each(|value| tallies.add(at, kind, value)),
-        // What ingest does not read plays no role; strings in a dictionary are the likeliest of it.
-        None => {
-            let is_text = column.as_any_dictionary_opt().is_some_and(|dictionary| strings(dictionary.values(), false).is_some());
-            (0..column.len() - column.null_count()).for_each(|_| tallies.add(at, if is_text { ValueKind::Dictionary } else { ValueKind::Other }, ""));
+    for (at, cell) in cells.iter().enumerate() {
+        match cell {
+            Cell::Missing | Cell::Null => {}
+            Cell::Text(text) if is_csv => tallies.add(at, ValueKind::of_field(text), text),
+            Cell::Text(text) => tallies.add(at, ValueKind::Text, text),
+            Cell::Integer(number) => tallies.add(at, ValueKind::Integer, &number.to_string()),
+            Cell::Float(number) => tallies.add(at, ValueKind::Number, &number.to_string()),
+            Cell::Bool(value) => tallies.add(at, ValueKind::Integer, &value.to_string()),
+            Cell::Nested(_) => tallies.add(at, ValueKind::Other, ""),
         }
     }
 }

@@ -1,14 +1,12 @@
 //! Counting values, column by column.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 /// Distinct values are counted up to this.
 const MAX_DISTINCT: usize = 1 << 16;
 /// Values whose tokens are estimated, for each column.
 const MAX_ESTIMATES: usize = 20_000;
-/// More columns than this are not told apart: keys of JSON objects may be anything.
-const MAX_COLUMNS: usize = 256;
 /// A name of more characters than this is no name.
 const MAX_NAME: usize = 64;
 /// Nor is one of so many words, where the values are of many words too.
@@ -23,8 +21,6 @@ pub(super) enum ValueKind {
     /// Integers and true/false: possible labels.
     Integer,
     Number,
-    /// Strings that Parquet keeps in a dictionary: ingest does not read them.
-    Dictionary,
     Other,
 }
 
@@ -54,8 +50,6 @@ pub struct ColumnFacts {
     pub integers: u64,
     /// Of those, several words, or a script that writes none apart.
     pub prose: u64,
-    /// Of those, in a Parquet dictionary, which ingest does not read.
-    pub dictionary: u64,
     /// Different values, up to a limit.
     pub distinct: u64,
     /// No value came twice, as far as they were told apart.
@@ -78,7 +72,6 @@ struct Tally {
 
 pub(super) struct Tallies {
     columns: Vec<Tally>,
-    positions: HashMap<String, usize>,
     hasher: RandomState,
     pub(super) records: u64,
     pub(super) unreadable: u64,
@@ -86,22 +79,20 @@ pub(super) struct Tallies {
 
 impl Tallies {
     pub(super) fn new(header: &[String]) -> Tallies {
-        let mut tallies = Tallies { columns: Vec::new(), positions: HashMap::new(), hasher: RandomState::new(), records: 0, unreadable: 0 };
+        let mut tallies = Tallies { columns: Vec::new(), hasher: RandomState::new(), records: 0, unreadable: 0 };
         for name in header {
             tallies.column(name);
         }
         tallies
     }
 
-    fn column(&mut self, name: &str) -> usize {
-        self.positions.entry(name.to_owned()).or_insert(self.columns.len());
+    fn column(&mut self, name: &str) {
         let facts = ColumnFacts {
             name: name.to_owned(),
             filled: 0,
             texts: 0,
             integers: 0,
             prose: 0,
-            dictionary: 0,
             distinct: 0,
             unique: true,
             mean_chars: 0.0,
@@ -109,16 +100,6 @@ impl Tallies {
             tokens: 0,
         };
         self.columns.push(Tally { facts, distinct: HashSet::new(), chars: 0, measured: 0, tokens: Vec::new(), like_its_name: 0 });
-        self.columns.len() - 1
-    }
-
-    /// Of a column in a format without a header; absent once there are too many.
-    pub(super) fn position(&mut self, name: &str) -> Option<usize> {
-        match self.positions.get(name) {
-            Some(at) => Some(*at),
-            None if self.columns.len() < MAX_COLUMNS => Some(self.column(name)),
-            None => None,
-        }
     }
 
     pub(super) fn add(&mut self, at: usize, kind: ValueKind, value: &str) {
@@ -127,10 +108,6 @@ impl Tallies {
         let facts = &mut tally.facts;
         match kind {
             ValueKind::Other => facts.filled += 1,
-            ValueKind::Dictionary => {
-                facts.filled += 1;
-                facts.dictionary += 1;
-            }
             _ if value.is_empty() => {}
             _ => {
                 facts.filled += 1;

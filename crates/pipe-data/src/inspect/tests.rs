@@ -5,7 +5,7 @@ fn facts(name: &str, content: impl AsRef<[u8]>) -> Inspection {
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
     let format = SourceFormat::of_path(&path).unwrap();
-    inspect(&SourceFile { path, format }).unwrap()
+    inspect(&SourceFile::new(path, format)).unwrap()
 }
 
 #[test]

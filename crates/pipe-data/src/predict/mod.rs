@@ -18,7 +18,7 @@ use pipe_core::{Batch, Error, Logits, Predictor, Progress, Result, argmax, batch
 use serde::{Deserialize, Serialize};
 
 use crate::parquet_io::{TableReader, TableWriter};
-use crate::read::{CHUNK_RECORDS, Framer, TextEncoding};
+use crate::read::{CHUNK_RECORDS, Framer, KeyNames, parse_rows, wanted_for_rows};
 use crate::scrub::{EntityCounts, ScrubPolicy, Scrubber};
 use crate::tokenize::{EncodedRow, TextEncoder, strings};
 
@@ -256,14 +256,12 @@ pub fn file_rows<'r>(
     columns: &'r ColumnsConfig,
     rejected: &'r mut u64,
 ) -> Result<impl Iterator<Item = Result<TextRows>> + 'r> {
-    let encoding = TextEncoding::named(&source.encoding)?;
     let prefix = digest::of_file(&file.path)?[..8].to_owned();
-    let mut framer = Framer::open(file, source, columns, encoding, CHUNK_RECORDS)?;
-    let path = file.path.clone();
+    let mut framer = Framer::open(file, source, &wanted_for_rows(columns), CHUNK_RECORDS)?;
     Ok(std::iter::from_fn(move || {
         let parsed = match framer.next_chunk() {
             Ok(None) => return None,
-            Ok(Some(chunk)) => chunk.parse(columns, encoding, &path),
+            Ok(Some(chunk)) => parse_rows(&chunk, columns, &mut KeyNames::default()),
             Err(error) => Err(error),
         };
         Some(parsed.map(|parsed| {

@@ -1,34 +1,59 @@
 //! Records out of source files: framed first, parsed after, so that one bad record costs one record.
 //!
-//! Framing is sequential and cheap and gives [`RawChunk`]s; parsing a chunk is pure and runs on any thread. What
-//! is wrong with a record is one of a closed set of [`Reason`]s, because parser messages quote values.
+//! [`Framer`] opens a file (`input`: decompressed, UTF-16 transcoded) and cuts it into [`RawChunk`]s of records that
+//! nobody has looked into: sequential and cheap. [`RawChunk::parse`] is pure and runs on any thread; it gives each
+//! record's wanted columns as [`Cell`]s, or why there are none: one of a closed set of [`Reason`]s, because parser
+//! messages quote values.
 
-mod columns;
+mod array;
+mod cells;
+mod csv;
 mod digest;
+mod encoding;
 mod frame;
+mod header;
+mod input;
+mod json;
+mod names;
 mod parse;
+mod row;
+mod table;
+mod utf16;
+mod wanted;
+mod window;
+
+use std::borrow::Cow;
 
 use pipe_core::Result;
-use pipe_core::config::{ColumnsConfig, SourceConfig};
+use pipe_core::config::SourceConfig;
 use pipe_core::source::SourceFile;
 use serde::{Deserialize, Serialize};
 
-pub use columns::ColumnMap;
+pub use encoding::TextEncoding;
 pub(crate) use frame::empty;
 pub use frame::{Framer, RawChunk};
-pub use parse::TextEncoding;
-pub(crate) use parse::{mend_place, strings};
+pub use header::check_columns;
+pub(crate) use input::Input;
+pub use names::KeyNames;
+pub use parse::RawRecord;
+pub use row::{Parsed, Row, parse_rows, wanted_for_rows};
+pub use wanted::{Need, Wanted};
 
 /// Records per chunk, at most: the unit that threads work on. Fixed, since it decides nothing but speed.
 pub const CHUNK_RECORDS: usize = 1024;
 
-/// One well-formed record, its columns mapped to roles. No `Debug`: it holds raw text.
-pub struct Row {
-    pub number: u64,
-    pub id: Option<String>,
-    pub text: String,
-    pub text_pair: Option<String>,
-    pub label: Option<String>,
+/// A value of a record. No `Debug`: it holds raw text.
+#[derive(Clone, PartialEq)]
+pub enum Cell<'a> {
+    /// The record has no such column.
+    Missing,
+    Null,
+    Text(Cow<'a, str>),
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+    /// A list, a struct or a map.
+    Nested(serde_json::Value),
 }
 
 /// Where a record stands in its file.
@@ -36,7 +61,8 @@ pub struct Row {
 pub struct Place {
     /// From 1, the header not counted.
     pub number: u64,
-    /// In bytes, in the file as it is on disk. Zero in formats where records have no bytes of their own.
+    /// In bytes, in the file as it is on disk; in a compressed file, in what it decompresses to. Zero in formats where
+    /// records have no bytes of their own.
     pub offset: u64,
     pub length: u64,
 }
@@ -65,21 +91,40 @@ pub struct Reject {
 }
 
 /// Why a record was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// Bytes that are not valid in the source's encoding.
+    /// Bytes that are not valid in the source's encoding, or that are zero.
     InvalidEncoding,
     /// More or fewer fields than the header.
     FieldCount,
+    /// A quote that never closes: the line that opens it.
+    UnclosedQuote,
     /// Not valid JSON, or not an object.
     InvalidJson,
+    /// A key that an object has twice.
+    DuplicateKey,
+    /// Longer than a record may be.
+    TooLong,
+    /// Lists and objects within one another, more than may be.
+    TooDeep,
     /// The record lacks the column.
     MissingColumn,
-    /// The column holds something other than text.
+    /// The column holds nothing, where something is needed.
+    MissingValue,
+    /// The column holds something of another type.
     WrongType,
     EmptyText,
     EmptyLabel,
+    /// A label that `labels.map` does not have.
+    UnmappedLabel,
+    InvalidTime,
+    /// Answers that are not in their context, or not of their form.
+    InvalidAnswers,
+    /// Messages that are not of their form.
+    InvalidMessages,
+    /// Personal data that the policy drops rows for.
+    PersonalData,
 }
 
 impl Reason {
@@ -87,31 +132,31 @@ impl Reason {
         match self {
             Reason::InvalidEncoding => "invalid_encoding",
             Reason::FieldCount => "field_count",
+            Reason::UnclosedQuote => "unclosed_quote",
             Reason::InvalidJson => "invalid_json",
+            Reason::DuplicateKey => "duplicate_key",
+            Reason::TooLong => "too_long",
+            Reason::TooDeep => "too_deep",
             Reason::MissingColumn => "missing_column",
+            Reason::MissingValue => "missing_value",
             Reason::WrongType => "wrong_type",
             Reason::EmptyText => "empty_text",
             Reason::EmptyLabel => "empty_label",
+            Reason::UnmappedLabel => "unmapped_label",
+            Reason::InvalidTime => "invalid_time",
+            Reason::InvalidAnswers => "invalid_answers",
+            Reason::InvalidMessages => "invalid_messages",
+            Reason::PersonalData => "personal_data",
         }
     }
 }
 
 /// How many records a file has, without looking into them.
-pub fn count_records(file: &SourceFile, source: &SourceConfig, columns: &ColumnsConfig) -> Result<u64> {
-    let mut framer = Framer::open(file, source, columns, TextEncoding::named(&source.encoding)?, CHUNK_RECORDS)?;
+pub fn count_records(file: &SourceFile, source: &SourceConfig) -> Result<u64> {
+    let mut framer = Framer::open(file, source, &Wanted::default(), CHUNK_RECORDS)?;
     let mut records = 0;
     while let Some(chunk) = framer.next_chunk()? {
         records += chunk.records() as u64;
     }
     Ok(records)
-}
-
-/// What parsing makes of a record.
-pub type Parsed = Result<Row, Reject>;
-
-/// A role that a column can play, with the name the user gave it.
-pub(crate) fn roles(columns: &ColumnsConfig) -> Vec<(&'static str, &str)> {
-    let optional = [("text_pair", &columns.text_pair), ("label", &columns.label), ("id", &columns.id)];
-    let named = optional.into_iter().filter_map(|(role, column)| Some((role, column.as_deref()?)));
-    std::iter::once(("text", columns.text.as_str())).chain(named).collect()
 }

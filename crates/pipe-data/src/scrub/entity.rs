@@ -83,6 +83,21 @@ pub enum Verdict {
     Model,
 }
 
+impl Verdict {
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Valid => "valid",
+            Verdict::ChecksumFailed => "checksum_failed",
+            Verdict::Format => "format",
+            Verdict::Context => "context",
+            Verdict::Listed => "listed",
+            Verdict::Pattern => "pattern",
+            Verdict::Model => "model",
+        }
+    }
+}
+
 /// A found value: byte offsets into the text, never the text itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {

@@ -13,8 +13,14 @@
 //! Most texts hold nothing: a gate of a few byte tests lets them pass untouched. Nothing in here shows raw text in
 //! an error or a `Debug`: a [`Hit`] is offsets only.
 
+mod counts;
 mod detect;
+mod edits;
 mod entity;
+mod shim;
+pub use counts::ScrubCounts;
+pub use edits::{Edit, Edits};
+pub use shim::*;
 mod fold;
 mod patterns;
 mod policy;
