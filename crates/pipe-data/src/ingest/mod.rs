@@ -10,7 +10,7 @@
 //! rejects.parquet    where and why, no text       report.json   counts
 //! ```
 
-#[cfg_attr(not(test), expect(dead_code, reason = "ingest does not call it yet"))]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "ingest does not call it yet"))]
 mod assign;
 mod labels;
 mod merge;
