@@ -4,6 +4,21 @@
 //! Rows are pushed in file order as small facts, which go to unnamed files in a scratch folder. Everything is then
 //! decided by sorting records of a few bytes in runs (`sort`), so that memory does not grow with the texts at all and
 //! with the number of rows by a few bytes each, which live in mapped scratch files too (`scratch`).
+//!
+//! - **Equal texts** (`exact`): the first row in file order stays. Labels of equal texts are compared whether duplicates
+//!   stay or not; with `conflicts: drop` all rows of a text with several labels are left out.
+//! - **Near duplicates** (`near`, `clusters`) are told among the rows that are left: the first one of a cluster stays, or
+//!   all do and keep to the first one's split.
+//! - **Units** (`units`): rows of one group, of one such cluster, or of equal text and no group go to one split as a whole;
+//!   two of these that share a row are one unit. With groups, rows of equal text in two groups are not: that would tie all
+//!   groups together in which somebody says "thank you". The overlap report counts them.
+//! - `by: hash` places a unit by the group or text of its first row. New rows move no old ones, but for clusters: one moves
+//!   if a new row ties it to another one, or comes before all its rows.
+//! - `by: stratified` orders the units of a class by the same hash and cuts where the shares of its rows say so; a unit is
+//!   of the class of its first row. `by: time` orders units by their latest row and cuts likewise, never between equal times.
+//! - `by: files`: files decide, over groups and clusters too. A text that stands in several splits stays in the last one of
+//!   train, validation and test, so that what is evaluated on stays whole and nothing of it was trained on.
+//! - **Overlaps** between splits (`overlap`) are measured at the end.
 
 mod clusters;
 mod exact;

@@ -371,6 +371,42 @@ mod tests {
         }
     }
 
+    /// The share of equal hashes against all shingles of both texts, counted one by one.
+    #[test]
+    fn hashes_agree_as_often_as_shingles_do() {
+        let (hashes, pairs) = (64, 60);
+        let signer = NearSigner::new(&NearConfig { bands: hashes, rows: 1, words: 3, characters: 4, ..NearConfig::default() });
+        let mut state = 1u64;
+        let mut below = |end: u64| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 33) % end
+        };
+        for (size, between, tokens) in [(3, " ", 900), (4, "", 4000)] {
+            let (mut error, mut likenesses) = (0.0, 0.0);
+            for pair in 0..pairs {
+                let mut token = || match between {
+                    " " => format!("word{}", below(tokens)),
+                    _ => char::from_u32(0x4e00 + below(tokens) as u32).unwrap().to_string(),
+                };
+                let one: Vec<String> = (0..120).map(|_| token()).collect();
+                let mut other = one.clone();
+                // From one change to twenty, evenly spread.
+                let changes = 1 + pair % 20;
+                (0..changes).for_each(|change| other[change * 120 / changes] = token());
+                let shingles = |tokens: &[String]| tokens.windows(size).map(<[String]>::concat).collect::<std::collections::HashSet<_>>();
+                let (a, b) = (shingles(&one), shingles(&other));
+                let likeness = a.intersection(&b).count() as f64 / a.union(&b).count() as f64;
+                let (a, b) = (signer.bands(&[&one.join(between)]), signer.bands(&[&other.join(between)]));
+                error += a.iter().zip(&b).filter(|(a, b)| a == b).count() as f64 / hashes as f64 - likeness;
+                likenesses += likeness;
+            }
+            // The mean of so many draws, each of a variance of a quarter at most.
+            let tolerance = 4.5 * (0.25 / (hashes * pairs) as f64).sqrt();
+            assert!((error / pairs as f64).abs() < tolerance, "{error} over {pairs} pairs");
+            assert!((0.4..0.8).contains(&(likenesses / pairs as f64)), "{likenesses}");
+        }
+    }
+
     #[test]
     fn wide_registers_give_the_same() {
         let numbers = |seed: u32, count: u32| -> Vec<u32> { (0..count).map(|at| (at + seed).wrapping_mul(0x9e37_79b9).rotate_left(11)).collect() };

@@ -84,8 +84,8 @@ impl Components {
 fn zeros(scratch: &Path, bytes: u64) -> Result<MmapMut> {
     let mut file = unnamed(scratch)?;
     // Written and not only made that long: on a full disk a page of a hole ends the process.
-    let chunk = vec![0; 1 << 20];
     let bytes = bytes.max(1);
+    let chunk = vec![0; bytes.min(1 << 20) as usize];
     let mut left = bytes;
     while left > 0 {
         let now = left.min(chunk.len() as u64);
