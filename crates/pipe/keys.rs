@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
-use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
-use pipe_core::digest::DigestCache;
+use pipe_core::config::{Asset, AssetKind, SplitBy, StageConfig, StageKind};
+use pipe_core::digest::{self, DigestCache};
 use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
 use pipe_core::source::SourceFile;
 use pipe_core::worker::ResolvedDevice;
 use pipe_core::{Error, IoContext, Progress, Result, Step};
+use pipe_data::read::Wanted;
 use pipe_remote::Remotes;
+use serde_json::json;
 
 use crate::sources::{self, Fetched, NamedSource, Sources};
 
@@ -158,11 +160,21 @@ impl KeyContext<'_> {
             Ok(())
         };
         match &step.stage.config {
-            StageConfig::Ingest(_) => {
+            StageConfig::Ingest(config) => {
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
                 // From the extension where the file does not say; paths themselves are no part of a key.
                 let formats: Vec<String> = sources.iter().map(|source| format!("{:?}", source.format).to_lowercase()).collect();
                 environment.insert("formats".to_owned(), formats.join(","));
+                // Where rows depend on what their file is called, its name is part of the input.
+                let wanted = Wanted::of(&config.columns);
+                if wanted.has_file_names() {
+                    let names: Vec<Vec<String>> = sources.iter().map(|source| wanted.of_file(&source.name)).collect();
+                    environment.insert("file_names".to_owned(), digest::of_bytes(json!(names).to_string().as_bytes()));
+                }
+                if config.split.as_ref().is_some_and(|split| split.by == SplitBy::Files) {
+                    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+                    environment.insert("split_files".to_owned(), digest::of_bytes(json!(names).to_string().as_bytes()));
+                }
             }
             StageConfig::Tokenize(_) => {}
             StageConfig::Train(config) => torch(Some(self.native()?.resolve_device(config.device)?))?,

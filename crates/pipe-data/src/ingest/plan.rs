@@ -83,7 +83,7 @@ impl<'p> Planner<'p> {
                 Some(open) => open,
                 None => {
                     let framer = Framer::open(&source.file, &self.config.source, &self.wanted, chunk_records)?;
-                    check_columns(&self.config.columns, framer.columns(), &source.file.path)?;
+                    check_columns(&self.config.columns, framer.columns(), &source.file.shown())?;
                     self.seen.columns.extend(framer.columns().iter().cloned());
                     for name in framer.columns().iter().filter(|name| !self.wanted.contains(name)) {
                         if !self.seen.dropped.contains(name) {
@@ -108,7 +108,7 @@ impl<'p> Planner<'p> {
                 return Ok(Some(RawShard { source: self.at, start, chunks, end }));
             }
             if open.rows == 0 {
-                return Err(empty(&source.file.path));
+                return Err(empty(&source.file.shown()));
             }
             self.seen.rows.push(open.rows);
             self.bytes_before += self.sizes[self.at];
