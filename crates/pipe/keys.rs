@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
-use pipe_core::config::{Asset, AssetKind, IngestConfig, StageConfig, StageKind};
-use pipe_core::digest::DigestCache;
+use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
+use pipe_core::digest::{self, DigestCache};
 use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
 use pipe_core::source::SourceFile;
 use pipe_core::worker::ResolvedDevice;
 use pipe_core::{Error, IoContext, Progress, Result, Step};
+use pipe_data::read::Wanted;
 use pipe_remote::Remotes;
+use serde_json::json;
 
 use crate::sources::{self, Fetched, NamedSource, Sources};
 
@@ -83,10 +85,6 @@ impl KeyContext<'_> {
             assets.insert(asset.setting.to_owned(), self.asset(&asset, &folder, progress)?);
             config.set_asset(asset.setting, folder);
         }
-        let mut environment = self.environment(step, &sources)?;
-        if let StageConfig::Ingest(config) = &config {
-            environment.extend(names_that_count(config, &notes, &sources)?);
-        }
         let components = Components {
             stage: kind,
             version: kind.version(),
@@ -94,7 +92,7 @@ impl KeyContext<'_> {
             inputs: input_components,
             sources: notes.iter().map(|note| note.digest.clone()).collect(),
             assets,
-            environment,
+            environment: self.environment(step, &sources)?,
         };
         Ok(Resolved::Known(Box::new(StepComponents { key: Key::of(&components), components, config, sources, notes })))
     }
@@ -162,11 +160,21 @@ impl KeyContext<'_> {
             Ok(())
         };
         match &step.stage.config {
-            StageConfig::Ingest(_) => {
+            StageConfig::Ingest(config) => {
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
                 // From the extension where the file does not say; paths themselves are no part of a key.
                 let formats: Vec<String> = sources.iter().map(|source| format!("{:?}", source.format).to_lowercase()).collect();
                 environment.insert("formats".to_owned(), formats.join(","));
+                // Where rows depend on what their file is called, its name is part of the input.
+                let wanted = Wanted::of(&config.columns);
+                if wanted.has_file_names() {
+                    let names: Vec<Vec<String>> = sources.iter().map(|source| wanted.of_file(&source.name)).collect();
+                    environment.insert("file_names".to_owned(), digest::of_bytes(json!(names).to_string().as_bytes()));
+                }
+                let splits = pipe_data::ingest::splits_of_files(config.split.as_ref(), sources.iter().map(|source| source.name.as_str()))?;
+                if !splits.is_empty() {
+                    environment.insert("splits_of_files".to_owned(), digest::of_bytes(json!(splits).to_string().as_bytes()));
+                }
             }
             StageConfig::Tokenize(_) => {}
             StageConfig::Train(config) => torch(Some(self.native()?.resolve_device(config.device)?))?,
@@ -185,22 +193,6 @@ impl KeyContext<'_> {
         }
         Ok(environment)
     }
-}
-
-/// Names of source files are no part of a key, but where they decide a row's split or stand in its columns.
-fn names_that_count(config: &IngestConfig, notes: &[SourceNote], sources: &[SourceFile]) -> Result<Vec<(String, String)>> {
-    let mut count = Vec::new();
-    let splits = pipe_data::ingest::splits_of_files(config.split.as_ref(), notes.iter().map(|note| note.name.as_str()))?;
-    if !splits.is_empty() {
-        let splits: Vec<String> = splits.iter().map(|split| split.map_or_else(|| "none".to_owned(), |at| at.to_string())).collect();
-        count.push(("splits_of_files".to_owned(), splits.join(",")));
-    }
-    let extra = config.columns.extra.values().filter_map(|extra| extra.from.as_deref());
-    if config.columns.roles().into_iter().map(|(_, name)| name).chain(extra).any(|name| name.starts_with('$')) {
-        let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-        count.push(("file_names".to_owned(), pipe_core::digest::of_bytes(names.join("\n").as_bytes())));
-    }
-    Ok(count)
 }
 
 fn is_weights(name: &str) -> bool {

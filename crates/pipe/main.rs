@@ -16,6 +16,7 @@ mod runs;
 mod schema;
 mod signals;
 mod sources;
+mod spool;
 mod stages;
 mod status;
 mod terminal;

@@ -6,10 +6,12 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use pipe_core::cache::SourceNote;
-use pipe_core::config::{HumanDuration, RunConfig, SourceConfig};
+use pipe_core::config::{HumanDuration, RunConfig, SourceConfig, SourceFormat};
 use pipe_core::source::{self, SourceFile};
 use pipe_core::{Error, IoContext, Progress, Result};
 use pipe_remote::{Access, Found, FoundFolder, RemoteFile, RemoteOptions, Remotes};
+
+use crate::spool::Spool;
 
 /// A source file and what people call it: its path from the pipeline's root, or its URL.
 pub(crate) struct NamedSource {
@@ -28,6 +30,9 @@ pub(crate) enum Sources {
 pub(crate) struct Fetched {
     remotes: Remotes,
     access: Access,
+    /// The cache's folder.
+    folder: PathBuf,
+    spool: Spool,
     files: Mutex<BTreeMap<String, Vec<RemoteFile>>>,
     folders: Mutex<BTreeMap<(String, &'static str), PathBuf>>,
 }
@@ -38,7 +43,14 @@ impl Fetched {
         // A command that only looks does not wait long for a server.
         let retries = if access == Access::Fetch { config.retries } else { config.retries.min(1) };
         let options = RemoteOptions { mirror: cache.join("remote"), retries, backoff: config.backoff.0, offline: config.offline };
-        Fetched { remotes: Remotes::new(options), access, files: Mutex::default(), folders: Mutex::default() }
+        Fetched {
+            remotes: Remotes::new(options),
+            access,
+            folder: cache.to_owned(),
+            spool: Spool::default(),
+            files: Mutex::default(),
+            folders: Mutex::default(),
+        }
     }
 
     fn files(&self, url: &str, progress: &dyn Progress) -> Result<Result<Vec<RemoteFile>, Vec<String>>> {
@@ -81,6 +93,10 @@ impl Fetched {
 pub(crate) fn resolve(root: &Path, config: &SourceConfig, fetched: &Fetched, progress: &dyn Progress) -> Result<Sources> {
     let (mut files, mut stale) = (Vec::new(), Vec::new());
     let mut met = HashSet::new();
+    if !config.rows.is_empty() {
+        let file = SourceFile { path: fetched.spool.rows(config)?, format: SourceFormat::Jsonl, name: source::INLINE_ROWS.to_owned() };
+        files.push(NamedSource { name: file.name.clone(), file });
+    }
     for pattern in &config.paths {
         let found: Vec<(String, PathBuf)> = if Remotes::is_remote(pattern) {
             match fetched.files(pattern, progress)? {
@@ -90,6 +106,12 @@ pub(crate) fn resolve(root: &Path, config: &SourceConfig, fetched: &Fetched, pro
                     continue;
                 }
             }
+        } else if pattern == source::STANDARD_INPUT {
+            if fetched.access == Access::Look {
+                stale.push("source the standard input is read by a run alone".to_owned());
+                continue;
+            }
+            vec![(pattern.clone(), fetched.spool.standard_input(&fetched.folder, progress)?)]
         } else {
             let name = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
             source::expand(root, pattern)?.into_iter().map(|path| (name(&path), path)).collect()
@@ -114,7 +136,10 @@ pub(crate) fn check_arrival(config: &SourceConfig, sources: &[SourceFile], notes
     let Some(HumanDuration(settle)) = config.settle else { return Ok(()) };
     let now = SystemTime::now();
     // What was fetched is as old as its fetching, which says nothing.
-    let local = |note: &SourceNote| !Remotes::is_remote(&note.name) || note.name.starts_with("file:");
+    let local = |note: &SourceNote| {
+        let in_no_file = [source::STANDARD_INPUT, source::INLINE_ROWS].contains(&note.name.as_str());
+        !in_no_file && (!Remotes::is_remote(&note.name) || note.name.starts_with("file:"))
+    };
     for (source, note) in sources.iter().zip(notes).filter(|(_, note)| local(note)) {
         let written = std::fs::metadata(&source.path).and_then(|stat| stat.modified()).doing("read", &source.path)?;
         // A time in the future is a clock that differs, and says nothing of rest.

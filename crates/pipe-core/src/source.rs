@@ -6,6 +6,11 @@ use crate::config::{SourceConfig, SourceFormat};
 use crate::error::{Error, Result};
 use crate::file::nearest;
 
+/// What stands for the standard input among the paths of a source.
+pub const STANDARD_INPUT: &str = "-";
+/// What rows written in the pipeline file are called, as a file.
+pub const INLINE_ROWS: &str = "rows";
+
 /// One file to read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceFile {
@@ -19,6 +24,15 @@ impl SourceFile {
     /// A file that is called by its path.
     pub fn new(path: PathBuf, format: SourceFormat) -> SourceFile {
         SourceFile { name: path.display().to_string(), path, format }
+    }
+
+    /// For messages: where a person finds it.
+    pub fn shown(&self) -> PathBuf {
+        match self.name.as_str() {
+            STANDARD_INPUT => "the standard input".into(),
+            INLINE_ROWS if self.path.starts_with("/proc/self") => "`source.rows`".into(),
+            _ => self.path.clone(),
+        }
     }
 }
 

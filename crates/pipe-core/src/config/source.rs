@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::source::STANDARD_INPUT;
+
 use super::{Complaint, HumanDuration};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,9 +118,22 @@ impl SourceConfig {
             return Err(Complaint::new("source.rows", "records come from `paths` or from `rows`, not from both"));
         }
         if let Some(delimiter) = &self.delimiter
-            && delimiter.len() != 1
+            && (delimiter.len() != 1 || ["\"", "\n", "\r"].contains(&delimiter.as_str()))
         {
-            return Err(Complaint::new("source.delimiter", "the delimiter must be one ASCII character"));
+            return Err(Complaint::new("source.delimiter", "the delimiter must be one ASCII character, and no quote or line end"));
+        }
+        let inputs = self.paths.iter().filter(|path| *path == STANDARD_INPUT).count();
+        if inputs > 1 {
+            return Err(Complaint::new("source.paths", "the standard input can be read once"));
+        }
+        if inputs == 1 && self.format.is_none() {
+            return Err(
+                Complaint::new("source.format", "the standard input has no name to tell its format from").hint("add `format: jsonl`, or another")
+            );
+        }
+        let of_files = self.format.is_some() || self.delimiter.is_some() || self.compression != Compression::Auto;
+        if !self.rows.is_empty() && (of_files || !["utf-8", "auto"].contains(&self.encoding.as_str())) {
+            return Err(Complaint::new("source.rows", "rows written here have no format, compression, delimiter or encoding"));
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ impl<'p> Planner<'p> {
                 None => {
                     let framer = Framer::open(&source.file, &self.config.source, self.wanted, chunk_records)?;
                     if framer.knows_columns() {
-                        check_columns(&self.config.columns, framer.columns(), &source.file.path)?;
+                        check_columns(&self.config.columns, framer.columns(), &source.file.shown())?;
                         self.seen.add(framer.columns().iter().map(String::as_str), self.wanted);
                     }
                     self.open.insert(OpenSource { framer, rows: 0 })

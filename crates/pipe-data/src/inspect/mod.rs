@@ -5,7 +5,6 @@ mod encoding;
 mod tally;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 
 use pipe_core::config::{Compression, SourceConfig, SourceFormat};
 use pipe_core::source::SourceFile;
@@ -44,9 +43,9 @@ pub struct Inspection {
 
 /// Looks at the first records of `file`.
 pub fn inspect(file: &SourceFile) -> Result<Inspection> {
-    let path = &file.path;
+    let path = &file.shown();
     let is_table = matches!(file.format, SourceFormat::Parquet | SourceFormat::Arrow);
-    let encoding = match if is_table { Guess::Utf8 } else { guess(Input::decompressed(path, Compression::Auto)?.bytes).doing("read", path)? } {
+    let encoding = match if is_table { Guess::Utf8 } else { guess(Input::decompressed(file, Compression::Auto)?.bytes).doing("read", path)? } {
         Guess::Utf8 => "utf-8",
         Guess::Utf16(label) | Guess::Label(label) => label,
         Guess::Unknown => {
@@ -57,7 +56,7 @@ pub fn inspect(file: &SourceFile) -> Result<Inspection> {
     };
     let mut source = SourceConfig { encoding: encoding.to_owned(), ..SourceConfig::default() };
     let delimiter = match file.format {
-        SourceFormat::Csv if !encoding.starts_with("utf-16") => delimiter(path)?.filter(|&found| found != ','),
+        SourceFormat::Csv if !encoding.starts_with("utf-16") => delimiter(file)?.filter(|&found| found != ','),
         _ => None,
     };
     source.delimiter = delimiter.map(String::from);
@@ -83,12 +82,12 @@ pub fn inspect(file: &SourceFile) -> Result<Inspection> {
 }
 
 /// The sign that splits most lines into the same number of fields, the most of them.
-fn delimiter(path: &Path) -> Result<Option<char>> {
-    let mut reader = BufReader::new(Input::decompressed(path, Compression::Auto)?.bytes);
+fn delimiter(file: &SourceFile) -> Result<Option<char>> {
+    let mut reader = BufReader::new(Input::decompressed(file, Compression::Auto)?.bytes);
     let mut lines = Vec::new();
     while lines.len() < DELIMITER_LINES {
         let mut line = Vec::new();
-        if std::io::Read::take(&mut reader, DELIMITER_BYTES).read_until(b'\n', &mut line).doing("read", path)? == 0 {
+        if std::io::Read::take(&mut reader, DELIMITER_BYTES).read_until(b'\n', &mut line).doing("read", &file.shown())? == 0 {
             break;
         }
         lines.push(line);

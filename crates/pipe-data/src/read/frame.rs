@@ -26,6 +26,8 @@ pub(super) const MAX_RECORD: usize = 16 << 20;
 const KEPT_OF_LONG: usize = 64 << 10;
 /// A chunk ends after this many bytes even if it holds few records.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Read at a time, at least.
+const BLOCK: usize = 1 << 20;
 
 /// Records as their file frames them, not yet looked into. No `Debug`: it holds raw text.
 pub struct RawChunk {
@@ -112,11 +114,15 @@ enum Step {
 impl Framer {
     /// Opens `file` and finds the wanted columns in it, where it says which it has. A chunk has `chunk_records` records at most.
     pub fn open(file: &SourceFile, source: &SourceConfig, wanted: &Wanted, chunk_records: usize) -> Result<Framer> {
+        Framer::open_in_blocks(file, source, wanted, chunk_records, BLOCK)
+    }
+
+    /// The same, reading about `block` bytes at a time.
+    pub(super) fn open_in_blocks(file: &SourceFile, source: &SourceConfig, wanted: &Wanted, chunk_records: usize, block: usize) -> Result<Framer> {
         let names: Vec<String> = wanted.names().map(str::to_owned).collect();
         if matches!(file.format, SourceFormat::Parquet | SourceFormat::Arrow) {
             let (table, columns, header) = TableFramer::open(file, source, wanted, chunk_records)?;
-            let facts =
-                FileFacts { path: file.path.clone(), format: file.format, encoding: TextEncoding::UTF_8, delimiter: 0, header, wanted: names };
+            let facts = FileFacts { path: file.shown(), format: file.format, encoding: TextEncoding::UTF_8, delimiter: 0, header, wanted: names };
             return Ok(Framer { file: Arc::new(facts), kind: Kind::Table(table), columns, chunk_records, read: 0 });
         }
         let input = Input::text(file, source)?;
@@ -131,7 +137,7 @@ impl Framer {
             _ => Framing::Lines,
         };
         let mut text = TextFramer {
-            window: Window::new(input.bytes),
+            window: Window::new(input.bytes, block),
             framing,
             compression: input.compression,
             position: input.position,
@@ -139,7 +145,7 @@ impl Framer {
             is_utf_16: input.is_utf_16,
         };
         if file.format == SourceFormat::Json {
-            text.open_array(&file.path)?;
+            text.open_array(&file.shown())?;
         }
         let columns = match file.format {
             SourceFormat::Csv | SourceFormat::Tsv => text.header(file, encoding, delimiter)?,
@@ -151,7 +157,7 @@ impl Framer {
             SourceFormat::Lines | SourceFormat::Text => Header::of_schema(wanted, &columns, file)?,
             _ => Header::of_keys(wanted, file),
         };
-        let facts = FileFacts { path: file.path.clone(), format: file.format, encoding, delimiter, header, wanted: names };
+        let facts = FileFacts { path: file.shown(), format: file.format, encoding, delimiter, header, wanted: names };
         let mut framer = Framer { file: Arc::new(facts), kind: Kind::Text(Box::new(text)), columns, chunk_records, read: 0 };
         if framer.has_keys() && !wanted.is_empty() {
             framer.columns = header::first_keys(file, source)?;
@@ -238,7 +244,7 @@ impl TextFramer {
 
     /// The names in the first record, which is consumed.
     fn header(&mut self, file: &SourceFile, encoding: TextEncoding, delimiter: u8) -> Result<Vec<String>> {
-        let path = &file.path;
+        let path = &file.shown();
         loop {
             match self.framing.step(self.window.bytes(), self.window.is_last()) {
                 Step::Record { fault: Some(_), .. } => return Err(long_header(path)),

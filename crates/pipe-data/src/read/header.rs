@@ -35,7 +35,7 @@ fn of_file(column: &WantedColumn, file: &SourceFile) -> Option<Slot> {
 }
 
 fn missing(column: &WantedColumn, file: &SourceFile) -> Error {
-    Error::input(format!("{} has no column `{}` (named by `{}`)", file.path.display(), column.name, column.setting))
+    Error::input(format!("{} has no column `{}` (named by `{}`)", file.shown().display(), column.name, column.setting))
 }
 
 impl Header {

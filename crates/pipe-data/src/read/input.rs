@@ -46,21 +46,22 @@ impl Read for Counted {
 }
 
 impl Input {
-    /// The bytes of `path`, decompressed and nothing else.
-    pub(crate) fn decompressed(path: &Path, compression: Compression) -> Result<Input> {
+    /// The bytes of a file, decompressed and nothing else.
+    pub(crate) fn decompressed(file: &SourceFile, compression: Compression) -> Result<Input> {
+        let path = &file.shown();
         let position = Arc::new(AtomicU64::new(0));
-        let counted = Counted { file: File::open(path).doing("open", path)?, position: Arc::clone(&position) };
-        let mut file = BufReader::with_capacity(256 << 10, counted);
+        let counted = Counted { file: File::open(&file.path).doing("open", path)?, position: Arc::clone(&position) };
+        let mut reader = BufReader::with_capacity(256 << 10, counted);
         let compression = match compression {
-            Compression::Auto => by_magic(fill(&mut file, path, Compression::None)?),
+            Compression::Auto => by_magic(fill(&mut reader, path, Compression::None)?),
             named => named,
         };
         let bytes: Box<dyn Read + Send> = match compression {
-            Compression::Auto | Compression::None => Box::new(file),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(file).map_err(|error| read_error(path, compression, 0, error))?),
-            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
-            Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(file, true, XZ_MEMORY)),
+            Compression::Auto | Compression::None => Box::new(reader),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(reader).map_err(|error| read_error(path, compression, 0, error))?),
+            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+            Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY)),
         };
         Ok(Input { bytes, position, compression, encoding: TextEncoding::UTF_8, mark: 0, is_utf_16: false })
     }
@@ -68,8 +69,8 @@ impl Input {
     /// The text of a file, in the encoding that `source` names or that its bytes tell.
     pub(super) fn text(file: &SourceFile, source: &SourceConfig) -> Result<Input> {
         let named = TextEncoding::named(&source.encoding)?;
-        let path = &file.path;
-        let mut input = Input::decompressed(path, source.compression)?;
+        let path = &file.shown();
+        let mut input = Input::decompressed(file, source.compression)?;
         let mut bytes = BufReader::with_capacity(64 << 10, input.bytes);
         let head = fill(&mut bytes, path, input.compression)?;
         // A mark outranks a name: what has one cannot be anything else.
@@ -89,7 +90,7 @@ impl Input {
         };
         if input.encoding.is_auto() {
             // Bytes that cannot be read are told of when records are.
-            let found = beside_utf_8(Input::decompressed(path, source.compression)?.bytes).unwrap_or_default();
+            let found = beside_utf_8(Input::decompressed(file, source.compression)?.bytes).unwrap_or_default();
             input.encoding = match found {
                 Some(found) if found.utf_16().is_some() => found,
                 Some(found) => named.or_else(found),

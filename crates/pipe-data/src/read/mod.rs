@@ -17,6 +17,7 @@ mod json;
 mod names;
 mod parse;
 mod row;
+pub mod seal;
 mod table;
 mod utf16;
 mod wanted;
@@ -88,6 +89,9 @@ pub struct Reject {
     pub reason: Reason,
     /// Keyed digest of the raw bytes, so that equal bad records can be told.
     pub digest: String,
+    /// The raw bytes, sealed to `rejects.recipient` where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "seal::as_hex")]
+    pub sealed: Option<Vec<u8>>,
 }
 
 /// Why a record was rejected.
@@ -150,6 +154,11 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
 
 /// How many records a file has, without looking into them.
 pub fn count_records(file: &SourceFile, source: &SourceConfig) -> Result<u64> {

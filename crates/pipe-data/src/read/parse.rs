@@ -11,6 +11,7 @@ use super::frame::{Body, FileFacts, MAX_RECORD, RawChunk, TextRecord, without_li
 use super::header::Slot;
 use super::json;
 use super::names::KeyCounter;
+use super::seal::Sealer;
 use super::wanted::Wanted;
 use super::{Cell, KeyNames, Place, Reason, Reject};
 
@@ -44,7 +45,12 @@ impl RawRecord<'_> {
         // being guessed.
         let key = blake3::derive_key("pipe rejected record v1", b"");
         let digest = blake3::keyed_hash(&key, &self.raw()).to_hex()[..32].to_owned();
-        Reject { place: self.place, column: column.map(str::to_owned), reason, digest }
+        Reject { place: self.place, column: column.map(str::to_owned), reason, digest, sealed: None }
+    }
+
+    /// The same, with the raw bytes sealed.
+    pub fn sealed_reject(&self, column: Option<&str>, reason: Reason, sealer: Option<&Sealer>) -> Reject {
+        Reject { sealed: sealer.map(|sealer| sealer.seal(&self.raw())), ..self.reject(column, reason) }
     }
 }
 

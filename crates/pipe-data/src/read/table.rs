@@ -47,8 +47,8 @@ impl TableFramer {
         wanted: &Wanted,
         chunk_records: usize,
     ) -> Result<(TableFramer, Vec<String>, Header)> {
-        let path = &file.path;
-        let mut handle = File::open(path).doing("open", path)?;
+        let path = &file.shown();
+        let mut handle = File::open(&file.path).doing("open", path)?;
         let mut head = Vec::new();
         Read::take(&mut handle, 16).read_to_end(&mut head).and_then(|_| handle.rewind()).doing("read", path)?;
         if head.is_empty() {
@@ -118,7 +118,7 @@ impl TableFramer {
 
 fn unreadable(file: &SourceFile) -> Error {
     let name = if file.format == SourceFormat::Parquet { "Parquet" } else { "Arrow" };
-    Error::input(format!("{} is not a readable {name} file", file.path.display())).hint("it may be cut short, or of another format")
+    Error::input(format!("{} is not a readable {name} file", file.shown().display())).hint("it may be cut short, or of another format")
 }
 
 /// Names of all columns, and the wanted ones, whose types must be of use.
@@ -128,7 +128,8 @@ fn find(schema: &Schema, wanted: &Wanted, file: &SourceFile) -> Result<(Vec<Stri
     for (column, slot) in wanted.columns.iter().zip(&header.slots) {
         let Slot::At(at) = slot else { continue };
         let kind = schema.field(*at).data_type();
-        let (name, setting, path) = (&column.name, &column.setting, file.path.display());
+        let (name, setting, path) = (&column.name, &column.setting, file.shown());
+        let path = path.display();
         if column.need == Need::Text && !is_text(kind) {
             return Err(Error::input(format!("the column `{name}` of {path} is {kind}, not text")).hint(format!("map a text column to `{setting}`")));
         }

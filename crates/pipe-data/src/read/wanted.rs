@@ -91,6 +91,11 @@ impl Wanted {
         self.names().any(|wanted| wanted == name)
     }
 
+    /// The values that the wanted columns have for a file that people call `name`, where they are the file's.
+    pub fn of_file(&self, name: &str) -> Vec<String> {
+        self.columns.iter().filter_map(|column| Some(column.of_file?.value(name))).collect()
+    }
+
     /// Whether rows depend on what their file is called.
     pub fn has_file_names(&self) -> bool {
         self.columns.iter().any(|column| column.of_file.is_some())

@@ -2,9 +2,6 @@
 
 use std::io::{ErrorKind, Read, Result};
 
-/// Read at a time, at least.
-const BLOCK: usize = 1 << 20;
-
 pub(super) struct Window {
     input: Box<dyn Read + Send>,
     buffer: Vec<u8>,
@@ -16,11 +13,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(input: Box<dyn Read + Send>) -> Window {
-        Window::with_block(input, BLOCK)
-    }
-
-    pub(super) fn with_block(input: Box<dyn Read + Send>, block: usize) -> Window {
+    /// Reads `block` bytes at a time, at least.
+    pub(super) fn new(input: Box<dyn Read + Send>, block: usize) -> Window {
         Window { input, buffer: Vec::new(), start: 0, end: 0, ended: false, block }
     }
 
