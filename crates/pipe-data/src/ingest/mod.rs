@@ -24,13 +24,12 @@ use std::path::Path;
 
 use pipe_core::cache::Shards;
 use pipe_core::config::IngestConfig;
-use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
 use pipe_core::{IoContext, Progress, Result, Summary};
 use serde_json::json;
 
 use crate::read::TextEncoding;
-use crate::scrub::ScrubPolicy;
+use crate::scrub::{ScrubKey, ScrubPolicy};
 
 use merge::Merge;
 use plan::{Planner, SourceFacts};
@@ -46,13 +45,14 @@ pub struct IngestSource {
 
 /// Runs the stage into `out`. Paths in the config are relative to `root`.
 pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &Path, shards: &Shards, progress: &dyn Progress) -> Result<Summary> {
-    let policy = scrub_policy(config, root)?;
+    let key = config.scrub.key.as_ref().map(|source| ScrubKey::read(source, root)).transpose()?;
+    let policy = ScrubPolicy::of_config(&config.scrub, root, key.as_ref())?;
     let encoding = TextEncoding::named(&config.source.encoding)?;
     let splitter = Splitter::new(config.split.as_ref());
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
     let mut planner = Planner::new(config, encoding, sources, &sizes);
-    let cleaner = Cleaner::new(config, sources, encoding, &policy, &splitter, shards);
+    let cleaner = Cleaner::new(config, sources, encoding, (&policy, key.as_ref()), &splitter, shards)?;
     let mut merge = Merge::new(config, sources, &policy, &splitter, shards, out)?;
 
     // Three batches are under way: one is read from its files, one is cleaned, one is merged.
@@ -112,14 +112,6 @@ fn finish(
 
 fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     std::fs::write(path, serde_json::to_vec_pretty(value).expect("plain data")).doing("write", path)
-}
-
-/// The policy by name, or the one that a finished model was trained with.
-fn scrub_policy(config: &IngestConfig, root: &Path) -> Result<ScrubPolicy> {
-    match &config.scrub.model {
-        Some(model) => ScrubPolicy::from_json(&Provenance::read(&root.join(model))?.scrub),
-        None => ScrubPolicy::resolve(&config.scrub.policy, config.scrub.entities.as_deref()),
-    }
 }
 
 #[cfg(test)]

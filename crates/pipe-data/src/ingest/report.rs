@@ -7,7 +7,7 @@ use pipe_core::{Error, Result};
 use serde::Serialize;
 
 use crate::read::Reject;
-use crate::scrub::{EntityCounts, ScrubPolicy};
+use crate::scrub::{ScrubCounts, ScrubPolicy};
 
 use super::split::Splitter;
 
@@ -22,7 +22,7 @@ pub struct IngestReport {
     /// Duplicates whose label differs from that of the row that stayed.
     pub conflicting_labels: u64,
     /// Entities replaced, by column and type.
-    pub entities: BTreeMap<&'static str, EntityCounts>,
+    pub entities: BTreeMap<&'static str, ScrubCounts>,
     pub scrub_policy: String,
     pub splits: BTreeMap<String, SplitReport>,
     /// Names in the sources' headers, sorted, whatever role they play.
@@ -51,9 +51,9 @@ pub struct SplitReport {
 
 impl IngestReport {
     pub(super) fn new(policy: &ScrubPolicy, pairs: bool) -> IngestReport {
-        let mut entities = BTreeMap::from([("text", EntityCounts::default())]);
+        let mut entities = BTreeMap::from([("text", ScrubCounts::default())]);
         if pairs {
-            entities.insert("text_pair", EntityCounts::default());
+            entities.insert("text_pair", ScrubCounts::default());
         }
         IngestReport {
             rows: RowCounts::default(),
@@ -69,7 +69,7 @@ impl IngestReport {
         }
     }
 
-    pub(super) fn add_entities(&mut self, text: &EntityCounts, pair: &EntityCounts) {
+    pub(super) fn add_entities(&mut self, text: &ScrubCounts, pair: &ScrubCounts) {
         self.entities.entry("text").or_default().add(text);
         if let Some(counts) = self.entities.get_mut("text_pair") {
             counts.add(pair);
@@ -138,7 +138,7 @@ impl IngestReport {
 
     /// One line for the terminal.
     pub(super) fn line(&self) -> String {
-        let entities: u64 = self.entities.values().map(EntityCounts::total).sum();
+        let entities: u64 = self.entities.values().map(ScrubCounts::total).sum();
         let splits: Vec<String> = self.splits.iter().map(|(name, split)| format!("{name} {}", split.rows)).collect();
         let RowCounts { read, rejected, duplicates, .. } = self.rows;
         format!("{read} rows: {} ({rejected} rejected, {duplicates} duplicates, {entities} entities scrubbed)", splits.join(", "))

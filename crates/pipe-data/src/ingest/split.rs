@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn config(seed: u64) -> SplitConfig {
-        SplitConfig { train: 0.8, validation: 0.1, test: 0.1, seed }
+        SplitConfig { train: 0.8, validation: 0.1, test: 0.1, seed, by: Default::default(), files: Default::default() }
     }
 
     #[test]

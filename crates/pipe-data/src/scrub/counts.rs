@@ -1,0 +1,118 @@
+//! What was found, by type, operator and verdict. Never a value.
+
+use std::borrow::Cow;
+
+use pipe_core::config::Operator;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Entity, Verdict};
+
+/// How many values of each type were found, what their detectors said of them and what became of them. A list of
+/// `{entity, operator, verdict, count}` in JSON, sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScrubCounts(Vec<Cell>);
+
+/// A short list, searched from its start: a text has few types, and no hashing is as cheap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Cell {
+    entity: Cow<'static, str>,
+    operator: Operator,
+    verdict: Verdict,
+    count: u64,
+}
+
+impl ScrubCounts {
+    /// One more value. `entity` is the name of a type, the same for each call that means the same.
+    pub(super) fn add_hit(&mut self, entity: &Cow<'static, str>, operator: Operator, verdict: Verdict) {
+        self.add_many(entity, operator, verdict, 1);
+    }
+
+    fn add_many(&mut self, entity: &Cow<'static, str>, operator: Operator, verdict: Verdict, count: u64) {
+        let found = self.0.iter_mut().find(|cell| cell.verdict == verdict && cell.operator == operator && cell.entity == *entity);
+        match found {
+            Some(cell) => cell.count += count,
+            None => {
+                let at = self.0.partition_point(|cell| (&cell.entity, cell.operator, cell.verdict) < (entity, operator, verdict));
+                self.0.insert(at, Cell { entity: entity.clone(), operator, verdict, count });
+            }
+        }
+    }
+
+    pub fn add(&mut self, other: &ScrubCounts) {
+        for cell in &other.0 {
+            self.add_many(&cell.entity, cell.operator, cell.verdict, cell.count);
+        }
+    }
+
+    /// Values that something took the place of.
+    pub fn total(&self) -> u64 {
+        self.0.iter().filter(|cell| cell.operator != Operator::Keep).map(|cell| cell.count).sum()
+    }
+
+    /// Values of a type that pipe knows itself.
+    pub fn of(&self, entity: Entity) -> u64 {
+        self.named(entity.name())
+    }
+
+    /// Values of a type by its name, those of a policy file's own patterns too.
+    pub fn named(&self, entity: &str) -> u64 {
+        self.0.iter().filter(|cell| cell.entity == entity).map(|cell| cell.count).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Type, operator, verdict and count, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Operator, Verdict, u64)> {
+        self.0.iter().map(|cell| (cell.entity.as_ref(), cell.operator, cell.verdict, cell.count))
+    }
+}
+
+impl Serialize for ScrubCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ScrubCounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut counts = ScrubCounts::default();
+        for cell in Vec::<Cell>::deserialize(deserializer)? {
+            counts.add_many(&cell.entity, cell.operator, cell.verdict, cell.count);
+        }
+        Ok(counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_in_any_order_and_come_back_from_json() {
+        let of = |hits: &[(&'static str, Operator, Verdict)]| {
+            let mut counts = ScrubCounts::default();
+            for &(entity, operator, verdict) in hits {
+                counts.add_hit(&entity.into(), operator, verdict);
+            }
+            counts
+        };
+        let hits = [
+            ("phone", Operator::Mask, Verdict::Format),
+            ("email", Operator::Keep, Verdict::Valid),
+            ("phone", Operator::Mask, Verdict::Valid),
+            ("phone", Operator::Mask, Verdict::Format),
+        ];
+        let (mut a, b) = (of(&hits[..1]), of(&hits[1..]));
+        a.add(&b);
+        assert_eq!(a, of(&hits));
+        let mut reversed = hits;
+        reversed.reverse();
+        assert_eq!(a, of(&reversed));
+        assert_eq!((a.total(), a.of(Entity::Phone), a.of(Entity::Email)), (3, 3, 1));
+        let json = serde_json::to_string(&a).unwrap();
+        assert!(json.starts_with(r#"[{"entity":"email","operator":"keep","verdict":"valid","count":1},"#), "{json}");
+        assert_eq!(serde_json::from_str::<ScrubCounts>(&json).unwrap(), a);
+    }
+}
