@@ -106,19 +106,18 @@ rejects: { max_ratio: 0.5 }"#,
     let row = |text: &str, stars: i64| json!({"text": text, "stars": stars, "note": "n"});
     let rows = [
         row("first", 1),
-        row("first", 2),   // one class with the one before: a duplicate
+        row("first", 2), // one class with the one before: a duplicate
         row("second", 1),
-        row("second", 5),  // two classes: both are left out
+        row("second", 5), // two classes: both are left out
         row("third", 5),
-        row("fourth", 3),  // no class stands for it
+        row("fourth", 3), // no class stands for it
         json!({"text": "fifth", "stars": 5}),
         json!({"text": "sixth", "stars": 5, "note": null}),
     ];
     project.write("rows.jsonl", lines(rows) + "{\"text\": \n");
     project.run(&[]).code(0);
     let report = report(&project);
-    let expected =
-        json!({"read": 9, "out": 2, "rejected": 3, "duplicates": 1, "near_duplicates": 0, "conflicts": 2, "filtered": 1});
+    let expected = json!({"read": 9, "out": 2, "rejected": 3, "duplicates": 1, "near_duplicates": 0, "conflicts": 2, "filtered": 1});
     assert_eq!(report["rows"], expected);
     assert_eq!(report["rejected"], json!({"missing_value": 2, "invalid_json": 1}));
     assert_eq!(report["splits"]["all"]["labels"], json!({"bad": 1, "good": 1}));
@@ -206,16 +205,20 @@ split: { by: files, files: { train: ["old/*"], test: ["new/*"] } }"#,
 
 #[test]
 fn answers_move_with_what_is_scrubbed_before_them() {
-    let project = project(
-        "source: { paths: [rows.jsonl] }\ncolumns: { question: q, context: c, answers: a }\nrejects: { max_ratio: 0.9 }",
-    );
+    let project = project("source: { paths: [rows.jsonl] }\ncolumns: { question: q, context: c, answers: a }\nrejects: { max_ratio: 0.9 }");
     let context = "Write to somebody@example.com. 你好，The capital is Paris. Call 415-555-0123 at noon.";
     let at = |answer: &str| context[..context.find(answer).unwrap()].chars().count();
     let row = |answer: &str, start: usize| json!({"q": format!("{answer} {start}?"), "c": context, "a": {"text": [answer], "answer_start": [start]}});
     project.write(
         "rows.jsonl",
-        lines([row("Paris", at("Paris")), row("415-555-0123", at("415")), row("noon", at("noon")), row("Paris", 3), row("noon", 5000),
-            json!({"q": "none?", "c": context, "a": {"text": [], "answer_start": []}})]),
+        lines([
+            row("Paris", at("Paris")),
+            row("415-555-0123", at("415")),
+            row("noon", at("noon")),
+            row("Paris", 3),
+            row("noon", 5000),
+            json!({"q": "none?", "c": context, "a": {"text": [], "answer_start": []}}),
+        ]),
     );
     project.run(&[]).code(0);
     assert_eq!(report(&project)["rejected"], json!({"invalid_answers": 2}));

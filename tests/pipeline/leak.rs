@@ -37,11 +37,16 @@ impl Random {
 
 /// The digit that makes a number pass the Luhn check.
 fn luhn(digits: &str) -> char {
-    let sum: u32 = digits.bytes().rev().enumerate().map(|(at, b)| {
-        let digit = u32::from(b - b'0');
-        let doubled = if at % 2 == 0 { digit * 2 } else { digit };
-        doubled / 10 + doubled % 10
-    }).sum();
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(at, b)| {
+            let digit = u32::from(b - b'0');
+            let doubled = if at % 2 == 0 { digit * 2 } else { digit };
+            doubled / 10 + doubled % 10
+        })
+        .sum();
     char::from(b'0' + ((10 - sum % 10) % 10) as u8)
 }
 
@@ -119,7 +124,14 @@ fn planted(random: &mut Random) -> Planted {
         14 => whole("SSN ", format!("{}-{:02}-{:04}", 100 + random.below(500), 1 + random.below(99), 1 + random.below(9999))),
         15 | 16 => whole(
             "身份证号",
-            resident_id(&format!("1101{:02}19{:02}{:02}{:02}{}", 1 + random.below(9), 50 + random.below(49), 1 + random.below(12), 1 + random.below(28), random.digits(3))),
+            resident_id(&format!(
+                "1101{:02}19{:02}{:02}{:02}{}",
+                1 + random.below(9),
+                50 + random.below(49),
+                1 + random.below(12),
+                1 + random.below(28),
+                random.digits(3)
+            )),
         ),
         17 => {
             let number = random.letters("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789", 3) + &random.digits(2);
@@ -139,7 +151,10 @@ fn planted(random: &mut Random) -> Planted {
 fn in_form(value: &str, random: &mut Random) -> String {
     match random.below(6) {
         // Full-width digits and signs.
-        0 => value.chars().map(|c| if c.is_ascii_digit() || matches!(c, '@' | '.' | '-' | '+') { char::from_u32(c as u32 + 0xfee0).unwrap() } else { c }).collect(),
+        0 => value
+            .chars()
+            .map(|c| if c.is_ascii_digit() || matches!(c, '@' | '.' | '-' | '+') { char::from_u32(c as u32 + 0xfee0).unwrap() } else { c })
+            .collect(),
         // An invisible character inside.
         1 if value.chars().count() > 4 => {
             let at = value.char_indices().nth(value.chars().count() / 2).unwrap().0;

@@ -116,7 +116,15 @@ fn properties(options: &TableOptions, compression: Compression) -> WriterPropert
 /// Setting up zstd alone takes longer than a small shard.
 pub fn to_bytes(batches: &[RecordBatch], schema: &SchemaRef, plain: &[&str]) -> Result<Vec<u8>> {
     let failed = |e: parquet::errors::ParquetError| Error::internal(format!("rows cannot be written as Parquet: {e}"));
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(&TableOptions { plain: plain.iter().map(|&column| column.to_owned()).collect(), ..TableOptions::default() }, Compression::SNAPPY))).map_err(failed)?;
+    let mut writer = ArrowWriter::try_new(
+        Vec::new(),
+        Arc::clone(schema),
+        Some(properties(
+            &TableOptions { plain: plain.iter().map(|&column| column.to_owned()).collect(), ..TableOptions::default() },
+            Compression::SNAPPY,
+        )),
+    )
+    .map_err(failed)?;
     for batch in batches {
         writer.write(batch).map_err(failed)?;
     }

@@ -158,7 +158,13 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     };
     let pending = cache.begin(&Key::of(&components), "").unwrap();
     let shards = pending.shards();
-    let summary = pipe_data::ingest::run(&config, &pipe_data::ingest::IngestPlaces { root: folder, out: &pending.out(), scratch: &pending.scratch(), shards: &shards }, &[source], &Silent).unwrap();
+    let summary = pipe_data::ingest::run(
+        &config,
+        &pipe_data::ingest::IngestPlaces { root: folder, out: &pending.out(), scratch: &pending.scratch(), shards: &shards },
+        &[source],
+        &Silent,
+    )
+    .unwrap();
     let rows = pending.commit(&components, Vec::new(), summary.splits.clone()).unwrap();
     let config = TokenizeConfig { tokenizer: fixture("tiny-bert"), ..TokenizeConfig::default() };
     pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &shards, &Silent).unwrap();

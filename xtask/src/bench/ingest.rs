@@ -29,7 +29,11 @@ struct Measured {
 pub(super) fn measure(workspace: &Workspace, built: &Path, scratch: &Scratch, megabytes: u64, rounds: u32, python: Option<&Path>) -> Result<()> {
     let pipe = built.join("pipe");
     println!("{:<44} {:>8} {:>9} {:>10}", "", "MB", "MB/s", "peak MiB");
-    for (name, text, near) in [("Chinese JSONL", Text::Chinese, false), ("English JSONL, dense", Text::EnglishDense, false), ("Chinese JSONL, near-dedup", Text::Chinese, true)] {
+    for (name, text, near) in [
+        ("Chinese JSONL", Text::Chinese, false),
+        ("English JSONL, dense", Text::EnglishDense, false),
+        ("Chinese JSONL, near-dedup", Text::Chinese, true),
+    ] {
         let source = scratch.path(&format!("{}.jsonl", text.name()));
         let bytes = match std::fs::metadata(&source) {
             Ok(stat) => stat.len(),
@@ -171,7 +175,12 @@ fn generate(path: &Path, text: Text, bytes: u64) -> Result<u64> {
                     body.push(if random.below(3) == 0 { '。' } else { '，' });
                 }
                 if random.below(5) == 0 {
-                    body.push_str(&format!("请致电1{}{:09}或写信给user{}@example.com。", 3 + random.below(7), random.below(1_000_000_000), random.below(100_000)));
+                    body.push_str(&format!(
+                        "请致电1{}{:09}或写信给user{}@example.com。",
+                        3 + random.below(7),
+                        random.below(1_000_000_000),
+                        random.below(100_000)
+                    ));
                 }
             }
             Text::EnglishDense => {

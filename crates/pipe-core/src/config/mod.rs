@@ -30,7 +30,7 @@ pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{DriftAction, DriftConfig, IngestConfig, RejectsConfig};
 pub use predict::PredictConfig;
 pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
-pub use scrub::{ColumnScrub, ENTITIES, KeySource, NerConfig, Operator, OperatorConfig, POLICIES, ScrubConfig, is_policy_file};
+pub use scrub::{ColumnScrub, ENTITIES, EntityRule, KeySource, NerConfig, Operator, OperatorConfig, POLICIES, ScrubConfig, is_policy_file};
 pub use source::{Compression, SourceConfig, SourceFormat};
 pub use split::{Conflicts, Dedup, NearAction, NearConfig, SPLITS, SplitBy, SplitConfig};
 pub use tokenize::{Padding, TokenizeConfig, Truncation};

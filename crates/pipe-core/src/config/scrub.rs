@@ -54,7 +54,7 @@ pub enum Operator {
     Redact,
     /// As many `*` as there were letters and digits, the last ones kept if asked for.
     Mask,
-    /// `<PHONE:3f9a…>`: HMAC-SHA-256 with the key; equal values give equal tokens.
+    /// `<PHONE:kdmb…>`: HMAC-SHA-256 with the key, 64 bits of it as letters; equal values give equal tokens.
     Hmac,
     /// Another value of the same kind, always the same one for the same value and key.
     Surrogate,
@@ -86,6 +86,15 @@ pub enum ColumnScrub {
     /// The operator takes the whole value, whatever is in it; `keep` leaves it as it is.
     #[serde(untagged)]
     Whole(OperatorConfig),
+}
+
+/// What a policy file says of one type of value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntityRule {
+    /// It is not looked for.
+    Off,
+    /// The operator takes its values.
+    Use(OperatorConfig),
 }
 
 /// Where a secret key is: never in the pipeline file.
@@ -229,6 +238,12 @@ impl<'de> Deserialize<'de> for ColumnScrub {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const WORDS: &[(&str, ColumnScrub)] = &[("scan", ColumnScrub::Scan), ("drop", ColumnScrub::Drop)];
         deserializer.deserialize_any(OperatorVisitor { words: WORDS, whole: ColumnScrub::Whole })
+    }
+}
+
+impl<'de> Deserialize<'de> for EntityRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OperatorVisitor { words: &[("off", EntityRule::Off)], whole: EntityRule::Use })
     }
 }
 

@@ -14,6 +14,7 @@ mod de;
 mod diagnostic;
 mod matrix;
 mod node;
+mod policy;
 mod stages;
 mod vars;
 
@@ -29,6 +30,7 @@ pub use de::from_node;
 pub use diagnostic::{Problem, SourceId, Sources, Span, nearest, suggestion};
 pub use matrix::matching;
 pub use node::{Key, Node, Value, parse};
+pub use policy::{AllowList, NamedPattern, PolicyFile};
 use stages::STAGE_KEYS;
 pub use stages::{Reference, Stage, Target, folder_name};
 use vars::Variables;

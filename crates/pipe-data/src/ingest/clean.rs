@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeBinaryBuilder, FixedSizeListBuilder, Int64Builder, UInt32Builder, UInt64Builder};
 use arrow_array::{ArrayRef, RecordBatch};
@@ -9,8 +10,8 @@ use pipe_core::config::{ColumnScrub, Unmapped};
 use pipe_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use std::sync::Arc;
 
+use crate::read::seal::Sealer;
 use crate::read::{Cell, KeyNames, Place, RawRecord, Reason, Reject};
 use crate::scrub::{Edits, ScrubCounts, Scrubber};
 
@@ -59,6 +60,8 @@ pub(super) struct RowMaker<'c> {
     /// Classes by the value that stands for them in the source.
     pub(super) label_map: &'c BTreeMap<String, String>,
     pub(super) unmapped: Unmapped,
+    /// For the raw bytes of rejects, where somebody may see them.
+    pub(super) sealer: Option<&'c Sealer>,
 }
 
 /// Why a record gives no row.
@@ -128,7 +131,7 @@ impl<'c> RowBuilder<'c> {
     }
 
     fn reject(&mut self, record: &RawRecord<'_>, column: Option<&str>, reason: Reason) {
-        let reject = record.reject(column, reason);
+        let reject = record.sealed_reject(column, reason, self.maker.sealer);
         self.notes.rejects.push(Reject { place: reject.place.relative_to(self.start), ..reject });
     }
 
@@ -258,7 +261,7 @@ impl<'c> RowBuilder<'c> {
                         }
                         (_, Value::Text(text)) => {
                             let mut edits = (Some(at) == maker.columns.context).then(Edits::default);
-                            let clean = maker.scrubber.scrub_noting(text, counts, edits.as_mut());
+                            let clean = maker.scrubber.scrub_noting(text, counts, edits.as_mut())?;
                             if clean.drop_row {
                                 return Ok(Err(Refusal::Filter));
                             }
@@ -271,13 +274,13 @@ impl<'c> RowBuilder<'c> {
                             }
                         }
                         (_, Value::Json(json)) => {
-                            if !scrub_json(json, maker.scrubber, counts) {
+                            if !scrub_json(json, maker.scrubber, counts)? {
                                 return Ok(Err(Refusal::Filter));
                             }
                         }
                         (_, Value::Messages(messages)) => {
                             for Message { content, .. } in messages {
-                                let clean = maker.scrubber.scrub_noting(content, counts, None);
+                                let clean = maker.scrubber.scrub_noting(content, counts, None)?;
                                 if clean.drop_row {
                                     return Ok(Err(Refusal::Filter));
                                 }
@@ -310,8 +313,7 @@ impl<'c> RowBuilder<'c> {
             }
         }
         let schema = self.maker.schema;
-        let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(self.records.finish()), Arc::new(self.digests.finish()), Arc::new(self.scrubbed.finish())];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.records.finish()), Arc::new(self.digests.finish()), Arc::new(self.scrubbed.finish())];
         if schema.has_group {
             columns.push(Arc::new(self.groups.finish()));
         }
@@ -369,46 +371,48 @@ fn as_text<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
 }
 
 /// Scrubs every string, key and number in place. False: the row is to be left out.
-fn scrub_json(json: &mut Json, scrubber: &Scrubber, counts: &mut ScrubCounts) -> bool {
-    let mut scrub = |text: &str| {
-        let clean = scrubber.scrub_noting(text, counts, None);
+fn scrub_json(json: &mut Json, scrubber: &Scrubber, counts: &mut ScrubCounts) -> Result<bool> {
+    let scrub = |text: &str, counts: &mut ScrubCounts| -> Result<(Option<String>, bool)> {
+        let clean = scrubber.scrub_noting(text, counts, None)?;
         let changed = match clean.text {
             Cow::Owned(clean) => Some(clean),
             Cow::Borrowed(_) => None,
         };
-        (!clean.drop_row).then_some(changed)
+        Ok((changed, !clean.drop_row))
     };
     match json {
-        Json::Null | Json::Bool(_) => true,
-        Json::String(text) => match scrub(text) {
-            Some(changed) => {
-                if let Some(clean) = changed {
-                    *text = clean;
-                }
-                true
+        Json::Null | Json::Bool(_) => Ok(true),
+        Json::String(text) => {
+            let (changed, stays) = scrub(text, counts)?;
+            if let Some(clean) = changed {
+                *text = clean;
             }
-            None => false,
-        },
-        Json::Number(number) => match scrub(&number.to_string()) {
-            Some(changed) => {
-                if let Some(clean) = changed {
-                    *json = Json::String(clean);
-                }
-                true
+            Ok(stays)
+        }
+        Json::Number(number) => {
+            let (changed, stays) = scrub(&number.to_string(), counts)?;
+            if let Some(clean) = changed {
+                *json = Json::String(clean);
             }
-            None => false,
-        },
-        Json::Array(items) => items.iter_mut().all(|item| scrub_json(item, scrubber, counts)),
+            Ok(stays)
+        }
+        Json::Array(items) => {
+            for item in items {
+                if !scrub_json(item, scrubber, counts)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
         Json::Object(map) => {
             for (key, mut item) in std::mem::take(map) {
-                let clean = scrubber.scrub_noting(&key, counts, None);
-                let (drop_row, key) = (clean.drop_row, clean.text.into_owned());
-                if drop_row || !scrub_json(&mut item, scrubber, counts) {
-                    return false;
+                let (changed, stays) = scrub(&key, counts)?;
+                if !stays || !scrub_json(&mut item, scrubber, counts)? {
+                    return Ok(false);
                 }
-                map.insert(key, item);
+                map.insert(changed.unwrap_or(key), item);
             }
-            true
+            Ok(true)
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
 use arrow_array::{Array, RecordBatch};
-use pipe_core::cache::Shards;
 use pipe_core::Result;
+use pipe_core::cache::Shards;
 use pipe_core::config::{ColumnsConfig, IngestConfig, SourceFormat};
 
 use crate::read::{KeyNames, Reject, check_columns};
@@ -44,7 +44,7 @@ impl<'m> Collector<'m> {
         sources: &'m [IngestSource],
         columns: &Columns,
         schema: &ShardSchema,
-            assigner: Assigner,
+        assigner: Assigner,
         shards: &'m Shards,
         out: &Path,
     ) -> Result<Collector<'m>> {

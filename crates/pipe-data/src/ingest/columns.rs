@@ -23,7 +23,10 @@ pub(super) enum Kind {
     Answers,
     Messages,
     /// A column of `columns.extra`.
-    Extra { of: ColumnType, required: bool },
+    Extra {
+        of: ColumnType,
+        required: bool,
+    },
 }
 
 /// Where its values come from.

@@ -34,11 +34,11 @@ use std::path::Path;
 use glob::Pattern;
 use pipe_core::cache::Shards;
 use pipe_core::config::{IngestConfig, SplitBy, SplitConfig};
-use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use serde_json::json;
 
+use crate::read::seal::Sealer;
 use crate::scrub::{ScrubKey, ScrubPolicy, Scrubber};
 
 use assign::{AssignConfig, Assigner, Splitter};
@@ -51,6 +51,9 @@ use write::RowWriter;
 
 /// What sorting for the assignment of rows may hold at a time.
 const SORT_MEMORY: usize = 64 << 20;
+
+/// What the key for the ephemeral secrets of sealed rejects is derived for.
+const SEALED_REJECTS: &str = "pipe 2026-11 ingest: ephemeral secrets of sealed rejects";
 
 /// A source file and the digest of its content.
 pub struct IngestSource {
@@ -68,29 +71,58 @@ pub struct IngestPlaces<'p> {
     pub shards: &'p Shards,
 }
 
+/// What is done with personal data in this run. No `Debug`: it holds keys.
+struct Scrub {
+    policy: ScrubPolicy,
+    scrubber: Scrubber,
+    /// Of the key that is used, if one is.
+    key_id: Option<String>,
+    sealer: Option<Sealer>,
+}
+
+impl Scrub {
+    fn new(config: &IngestConfig, root: &Path) -> Result<Scrub> {
+        let key = config.scrub.key.as_ref().map(|key| ScrubKey::read(key, root)).transpose()?;
+        let policy = ScrubPolicy::of_config(&config.scrub, root, key.as_ref())?;
+        let scrubber = Scrubber::new(&policy, key.as_ref())?;
+        let sealer = match (&config.rejects.recipient, &key) {
+            (Some(recipient), Some(key)) => Some(Sealer::new(recipient, &key.derive(SEALED_REJECTS))?),
+            _ => None,
+        };
+        let used = policy.key_id().is_some() || sealer.is_some();
+        let key_id = key.as_ref().filter(|_| used).map(ScrubKey::id);
+        Ok(Scrub { policy, scrubber, key_id, sealer })
+    }
+}
+
 /// Runs the stage.
 pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSource], progress: &dyn Progress) -> Result<Summary> {
     let IngestPlaces { root, out, scratch, shards } = *places;
-    let policy = scrub_policy(config, root)?;
-    let key = config.scrub.key.as_ref().map(|key| ScrubKey::read(key, root)).transpose()?;
-    let scrubber = Scrubber::new(&policy);
+    let scrub = Scrub::new(config, root)?;
     let splitter = Splitter::new(config.split.as_ref());
     let columns = Columns::new(config)?;
     let schema = ShardSchema::new(&columns, config);
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
     let mut planner = Planner::new(config, &columns.wanted, sources, &sizes);
-    let cleaner = Cleaner::new(config, &policy, &scrubber, &columns, &schema, &splitter, shards);
+    let cleaner = Cleaner::new(config, &scrub, &columns, &schema, &splitter, shards);
     let assign = AssignConfig { dedup: config.dedup, near: &config.near, conflicts: config.conflicts, split: config.split.as_ref() };
-    let assigner = Assigner::new(&assign, splits_of_files(config.split.as_ref(), sources.iter().map(|source| source.file.name.as_str()))?, scratch, SORT_MEMORY)?;
+    let assigner = Assigner::new(
+        &assign,
+        splits_of_files(config.split.as_ref(), sources.iter().map(|source| source.file.name.as_str()))?,
+        scratch,
+        SORT_MEMORY,
+    )?;
     let mut collector = Collector::new(config, sources, &columns, &schema, assigner, shards, out)?;
 
     // Three batches are under way: one is read from its files, one is cleaned, one is collected.
     let mut raw = planner.next_batch()?;
     let mut clean: Vec<CleanShard> = Vec::new();
     while !raw.is_empty() || !clean.is_empty() {
-        let (collected, (cleaned, read)) =
-            rayon::join(|| collect_batch(&mut collector, clean, bytes, progress), || rayon::join(|| cleaner.clean(raw, progress), || planner.next_batch()));
+        let (collected, (cleaned, read)) = rayon::join(
+            || collect_batch(&mut collector, clean, bytes, progress),
+            || rayon::join(|| cleaner.clean(raw, progress), || planner.next_batch()),
+        );
         // In the order of the rows, so that the same input always ends with the same error.
         collected?;
         (clean, raw) = (cleaned?, read?);
@@ -100,7 +132,7 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let Collector { assigner, stored, rejects, labels, mut report, keys, .. } = collector;
     seen.add(keys.common(), &columns.wanted);
     (report.source_columns, report.dropped_columns) = (seen.columns, seen.dropped);
-    (report.scrub_policy, report.scrub_key) = (policy.digest(), key.as_ref().map(ScrubKey::id));
+    (report.scrub_policy, report.scrub_key) = (scrub.policy.digest(), scrub.key_id.clone());
     report.check_rejects(&config.rejects)?;
     rejects.finish()?;
 
@@ -114,8 +146,8 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
         schema: columns.schema(),
         shards,
         stored: &stored,
-        scrubber: &scrubber,
-        metadata: footer(&policy, config.split.as_ref()),
+        scrubber: &scrub.scrubber,
+        metadata: footer(&scrub.policy, config.split.as_ref()),
     };
     report.splits = writer.write(&assignment, config.shard_rows, progress)?;
     let splits = report.splits.iter().map(|(name, split)| (name.clone(), split.rows)).collect();
@@ -124,7 +156,7 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let label_names = labels.finish(left, config.columns.label.as_deref(), used)?;
     report.finish(assignment.report.clone(), &label_names)?;
     write_json(&out.join("labels.json"), &label_names)?;
-    write_json(&out.join("scrub.json"), &policy)?;
+    write_json(&out.join("scrub.json"), &scrub.policy)?;
     write_json(&out.join("report.json"), &report)?;
     let path = out.join("report.md");
     std::fs::write(&path, report.to_markdown()).doing("write", &path)?;
@@ -160,14 +192,6 @@ fn footer(policy: &ScrubPolicy, split: Option<&SplitConfig>) -> Vec<(String, Str
     metadata
 }
 
-/// The policy by name or file, or the one that a finished model was trained with.
-fn scrub_policy(config: &IngestConfig, root: &Path) -> Result<ScrubPolicy> {
-    match &config.scrub.model {
-        Some(model) => ScrubPolicy::from_json(&Provenance::read(&root.join(model))?.scrub),
-        None => ScrubPolicy::resolve(&config.scrub.policy, config.scrub.entities.as_deref()),
-    }
-}
-
 /// With `by: files`: the split of each source file, by the first pattern that its name fits. Empty for every other way to split.
 pub fn splits_of_files<'n>(split: Option<&SplitConfig>, names: impl Iterator<Item = &'n str>) -> Result<Vec<Option<usize>>> {
     let Some(split) = split.filter(|split| split.by == SplitBy::Files) else { return Ok(Vec::new()) };
@@ -187,8 +211,9 @@ pub fn splits_of_files<'n>(split: Option<&SplitConfig>, names: impl Iterator<Ite
         }));
     }
     if let Some((_, name, pattern, _)) = patterns.iter().find(|(_, _, _, fits)| !fits) {
-        return Err(Error::input(format!("no source file fits `{pattern}` in `split.files.{name}`"))
-            .hint("patterns are held against the names of source files as `paths` gives them, relative to the pipeline's root; the first that fits counts"));
+        return Err(Error::input(format!("no source file fits `{pattern}` in `split.files.{name}`")).hint(
+            "patterns are held against the names of source files as `paths` gives them, relative to the pipeline's root; the first that fits counts",
+        ));
     }
     Ok(found)
 }

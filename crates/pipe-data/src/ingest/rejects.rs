@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, StringArray, UInt64Array};
+use arrow_array::{ArrayRef, BinaryArray, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipe_core::Result;
 
@@ -11,16 +11,18 @@ use crate::parquet_io::{BATCH_ROWS, TableWriter};
 use crate::read::Reject;
 
 pub(super) struct Rejects {
+    /// Whether their raw bytes are there, sealed.
+    sealed: bool,
     writer: TableWriter,
     schema: SchemaRef,
     pending: Vec<(String, Reject)>,
 }
 
 impl Rejects {
-    pub(super) fn create(path: &Path, _sealed: bool) -> Result<Rejects> {
+    pub(super) fn create(path: &Path, sealed: bool) -> Result<Rejects> {
         let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
         let number = |name| Field::new(name, DataType::UInt64, false);
-        let schema = Arc::new(Schema::new(vec![
+        let mut fields = vec![
             text("file", false),
             number("record"),
             number("byte_offset"),
@@ -28,8 +30,10 @@ impl Rejects {
             text("column", true),
             text("reason", false),
             text("digest", false),
-        ]));
-        Ok(Rejects { writer: TableWriter::create(path, Arc::clone(&schema), &["digest"])?, schema, pending: Vec::new() })
+        ];
+        fields.extend(sealed.then(|| Field::new("sealed", DataType::Binary, true)));
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Rejects { sealed, writer: TableWriter::create(path, Arc::clone(&schema), &["digest", "sealed"])?, schema, pending: Vec::new() })
     }
 
     pub(super) fn add(&mut self, file_digest: &str, reject: &Reject) -> Result<()> {
@@ -45,7 +49,7 @@ impl Rejects {
         let text = |value: fn(&(String, Reject)) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(value))) };
         let number =
             |value: fn(&Reject) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, reject)| value(reject)))) };
-        let columns = vec![
+        let mut columns = vec![
             text(|(file, _)| file),
             number(|reject| reject.place.number),
             number(|reject| reject.place.offset),
@@ -54,6 +58,9 @@ impl Rejects {
             text(|(_, reject)| reject.reason.name()),
             text(|(_, reject)| &reject.digest),
         ];
+        if self.sealed {
+            columns.push(Arc::new(rows.iter().map(|(_, reject)| reject.sealed.as_deref()).collect::<BinaryArray>()));
+        }
         self.writer.write(columns, &self.schema)
     }
 

@@ -16,8 +16,7 @@ use super::columns::Columns;
 
 /// Fails where a scanned column of the file holds what its policy replaces.
 pub(super) fn check(path: &Path, columns: &Columns, scrubber: &Scrubber) -> Result<()> {
-    let scanned: Vec<&str> =
-        columns.written().filter(|column| column.scrub == ColumnScrub::Scan).map(|column| column.name.as_str()).collect();
+    let scanned: Vec<&str> = columns.written().filter(|column| column.scrub == ColumnScrub::Scan).map(|column| column.name.as_str()).collect();
     let mut rows = 0;
     for batch in TableReader::open(path)? {
         let batch = batch?;

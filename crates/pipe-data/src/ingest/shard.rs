@@ -21,13 +21,12 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::read::{KeyNames, Place, RawChunk};
-use crate::scrub::{ScrubPolicy, Scrubber};
 
 use super::assign::{NearSigner, RowDigest, Splitter};
 use super::clean::{RowBuilder, RowMaker, ShardNotes};
 use super::columns::{Columns, Kind};
 use super::plan::RawShard;
-use super::store;
+use super::{Scrub, store};
 
 /// The columns of shards.
 pub(super) struct ShardSchema {
@@ -79,11 +78,9 @@ impl ShardSchema {
 }
 
 impl<'c> Cleaner<'c> {
-    #[expect(clippy::too_many_arguments, reason = "each is a part that is shared and made once")]
     pub(super) fn new(
         config: &'c IngestConfig,
-        policy: &ScrubPolicy,
-        scrubber: &'c Scrubber,
+        scrub: &'c Scrub,
         columns: &'c Columns,
         schema: &'c ShardSchema,
         splitter: &'c Splitter,
@@ -94,8 +91,9 @@ impl<'c> Cleaner<'c> {
             "columns": config.columns,
             "labels": config.labels,
             "encoding": config.source.encoding,
-            "scrub": policy,
-            "scrub_columns": config.scrub.columns,
+            "scrub": scrub.policy,
+            "sealed_to": scrub.sealer.as_ref().and(config.rejects.recipient.as_ref()),
+            "sealed_with": scrub.sealer.as_ref().and(scrub.key_id.as_ref()),
             "near": near,
             // The row digest is keyed with it.
             "seed": config.split.as_ref().map_or(0, |split| split.seed),
@@ -103,11 +101,12 @@ impl<'c> Cleaner<'c> {
         let maker = RowMaker {
             columns,
             schema,
-            scrubber,
+            scrubber: &scrub.scrubber,
             splitter,
             near: near.map(NearSigner::new),
             label_map: &config.labels.map,
             unmapped: config.labels.unmapped,
+            sealer: scrub.sealer.as_ref(),
         };
         Cleaner { maker, settings, shards }
     }

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn rows_come_back_and_anything_else_is_nothing() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, true)]));
-        let column = |texts: Vec<Option<&str>>| RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(texts)) as ArrayRef]).unwrap();
+        let column =
+            |texts: Vec<Option<&str>>| RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(texts)) as ArrayRef]).unwrap();
         let batches = [column(vec![Some("一"), None, Some("")]), column(vec![Some("two")])];
         let bytes = to_ipc(&batches, &schema).unwrap();
         assert_eq!(of_checked(bytes.clone(), &schema).unwrap(), batches);

@@ -173,7 +173,8 @@ fn time(cell: Cell<'_>) -> Result<i64, Reason> {
         Cell::Text(text) => {
             let text = text.trim();
             let utc = |at: DateTime| TimeZone::UTC.to_timestamp(at).ok();
-            let stamp = text.parse::<Timestamp>().ok().or_else(|| utc(text.parse::<DateTime>().ok()?)).or_else(|| utc(text.parse::<Date>().ok()?.into()));
+            let stamp =
+                text.parse::<Timestamp>().ok().or_else(|| utc(text.parse::<DateTime>().ok()?)).or_else(|| utc(text.parse::<Date>().ok()?.into()));
             match stamp {
                 Some(stamp) => Some(stamp.as_microsecond()),
                 None => text.parse().ok().and_then(seconds),

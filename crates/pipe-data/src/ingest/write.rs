@@ -180,7 +180,11 @@ impl RowWriter<'_> {
             .written()
             .filter(|column| (pruned(&column.data_type()) || column.kind == Kind::Label) && !column.is_kept())
             .map(|column| column.name.clone());
-        TableOptions { plain: std::iter::once("id".to_owned()).chain(plain).collect(), statistics: statistics.collect(), metadata: self.metadata.clone() }
+        TableOptions {
+            plain: std::iter::once("id".to_owned()).chain(plain).collect(),
+            statistics: statistics.collect(),
+            metadata: self.metadata.clone(),
+        }
     }
 
     fn flush(&self, pending: &mut PendingRows, writer: &mut TableWriter) -> Result<()> {
@@ -189,8 +193,7 @@ impl RowWriter<'_> {
         }
         let PendingRows { batches, indices, .. } = std::mem::take(pending);
         let references: Vec<&RecordBatch> = batches.iter().map(|(_, batch)| batch).collect();
-        let gathered =
-            interleave_record_batch(&references, &indices).map_err(|_| Error::internal("the rows of shards do not fit together"))?;
+        let gathered = interleave_record_batch(&references, &indices).map_err(|_| Error::internal("the rows of shards do not fit together"))?;
         let first = self.shard_schema.first;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         let mut id = None;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::read::{CHUNK_RECORDS, Framer, KeyNames, parse_rows, wanted_for_rows};
-use crate::scrub::{EntityCounts, ScrubPolicy, Scrubber};
+use crate::scrub::{ScrubCounts, ScrubPolicy, Scrubber};
 use crate::tokenize::{EncodedRow, TextEncoder, strings};
 
 pub use stage::{Scorer, run};
@@ -64,7 +64,7 @@ impl TextPipeline {
         let provenance = Provenance::read(folder)?;
         let encoder = TextEncoder::reopen(folder, &provenance.tokenize)?;
         let needed = scrub && already != Some(provenance.scrub_digest.as_str());
-        let scrubber = if needed { Some(Scrubber::new(&ScrubPolicy::from_json(&provenance.scrub)?)) } else { None };
+        let scrubber = if needed { Some(Scrubber::new(&ScrubPolicy::from_json(&provenance.scrub)?, None)?) } else { None };
         Ok(TextPipeline { provenance, encoder, scrubber, tokens_per_batch })
     }
 
@@ -211,8 +211,8 @@ fn scrubbed(
     counts: &mut PredictionCounts,
 ) -> (Vec<String>, Option<Vec<String>>) {
     let Some(scrubber) = scrubber else { return (texts, pairs) };
-    let mut found = EntityCounts::default();
-    let mut clean = |texts: Vec<String>| -> Vec<String> { texts.iter().map(|text| scrubber.scrub(text, &mut found).into_owned()).collect() };
+    let mut found = ScrubCounts::default();
+    let mut clean = |texts: Vec<String>| -> Vec<String> { texts.iter().map(|text| scrubber.scrub(text, &mut found).text.into_owned()).collect() };
     let texts = clean(texts);
     let pairs = pairs.map(clean);
     counts.entities += found.total();

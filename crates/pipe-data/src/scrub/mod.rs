@@ -1,113 +1,343 @@
-//! Personal data out of text: found by one automaton, confirmed by validators, replaced by typed placeholders.
+//! Personal data out of text: found by the detectors, a policy's own patterns and a model; operators put something else
+//! in its place.
 //!
 //! ```
-//! use pipe_data::scrub::{EntityCounts, ScrubPolicy, Scrubber};
+//! use pipe_data::scrub::{ScrubCounts, ScrubPolicy, Scrubber};
 //!
-//! let scrubber = Scrubber::new(&ScrubPolicy::resolve("standard", None)?);
-//! let mut counts = EntityCounts::default();
-//! assert_eq!(scrubber.scrub("写信给zhang@example.com或打13812345678", &mut counts), "写信给<EMAIL>或打<PHONE>");
+//! let scrubber = Scrubber::new(&ScrubPolicy::resolve("standard", None)?, None)?;
+//! let mut counts = ScrubCounts::default();
+//! assert_eq!(scrubber.scrub("写信给zhang@example.com或打13812345678", &mut counts).text, "写信给<EMAIL>或打<PHONE>");
 //! assert_eq!(counts.total(), 2);
 //! # Ok::<(), pipe_core::Error>(())
 //! ```
 //!
-//! Most texts hold nothing: a gate of a few byte tests lets them pass untouched. Nothing in here shows raw text in
-//! an error or a `Debug`: a [`Hit`] is offsets only.
+//! Most texts hold nothing: they pass untouched and uncopied. Nothing in here shows raw text in an error or a `Debug`:
+//! a [`Hit`] is offsets only.
+//!
+//! Whatever the operators, scrubbing ends with a text in which [`Scrubber::residual`] finds nothing, so that scrubbing it
+//! again changes nothing: what operators write is known as such (`token`, `surrogate`).
 
+mod canonical;
 mod counts;
+mod custom;
 mod detect;
 mod edits;
 mod entity;
-mod shim;
-pub use counts::ScrubCounts;
-pub use edits::{Edit, Edits};
-pub use shim::*;
 mod fold;
+mod key;
+pub mod ner;
+mod operator;
+mod overlap;
 mod patterns;
 mod policy;
+mod surrogate;
+mod token;
 mod validate;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use pipe_core::config::{ColumnScrub, Operator, OperatorConfig};
+use pipe_core::{Error, Result};
 
+pub use counts::ScrubCounts;
+use custom::{Allowed, Custom};
 use detect::Detector;
+pub use edits::{Edit, Edits};
 pub use entity::{Entity, Hit, Verdict};
-pub use policy::{DETECTOR_VERSION, ScrubPolicy};
+pub use key::ScrubKey;
+pub use ner::EntityModel;
+use operator::{Kind, Operators};
+use overlap::resolve_overlaps;
+pub use policy::{DETECTOR_VERSION, NerPolicy, ScrubPolicy};
+use token::TokenKind;
 
 /// Rounds until nothing is found any more: replacing one value can set its neighbour free.
 const MAX_ROUNDS: usize = 4;
+/// After that, as many with placeholders alone, which set free less.
+const MAX_PLAIN_ROUNDS: usize = 8;
+/// What stands for a part of a text that still shows values then.
+const REDACTED: &str = "<REDACTED>";
 
-/// How many of each type were replaced.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EntityCounts(BTreeMap<Entity, u64>);
-
-impl EntityCounts {
-    pub fn add(&mut self, other: &EntityCounts) {
-        for (entity, count) in &other.0 {
-            *self.0.entry(*entity).or_default() += count;
-        }
-    }
-
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    pub fn of(&self, entity: Entity) -> u64 {
-        self.0.get(&entity).copied().unwrap_or(0)
-    }
-}
-
-impl Serialize for EntityCounts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let map: BTreeMap<&str, u64> = Entity::ALL.iter().map(|entity| (entity.name(), self.of(*entity))).collect();
-        map.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for EntityCounts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let map: BTreeMap<String, u64> = BTreeMap::deserialize(deserializer)?;
-        Ok(EntityCounts(Entity::ALL.iter().filter_map(|entity| Some((*entity, *map.get(entity.name())?))).collect()))
-    }
+/// A text without what its policy names.
+#[derive(PartialEq)]
+pub struct Scrubbed<'t> {
+    /// Borrowed where nothing was found.
+    pub text: Cow<'t, str>,
+    /// The operator `drop_row` met a value: the row is left out, and counted as filtered.
+    pub drop_row: bool,
 }
 
 /// Replaces what its policy names. Shared by all threads.
 pub struct Scrubber {
     detector: Detector,
+    custom: Custom,
+    allowed: Allowed,
+    /// Of each type that is looked for.
+    rules: Vec<Rule>,
+    operators: Operators,
+    columns: Vec<(String, ColumnScrub)>,
+    /// Labels of whole columns' tokens.
+    column_labels: Vec<String>,
+    ner: Option<NerPolicy>,
+    model: Option<EntityModel>,
+}
+
+/// What is done with one type.
+struct Rule {
+    entity: Entity,
+    name: Cow<'static, str>,
+    /// `PHONE`
+    label: String,
+    operator: OperatorConfig,
 }
 
 impl Scrubber {
-    pub fn new(policy: &ScrubPolicy) -> Scrubber {
-        Scrubber { detector: Detector::new(policy.entities()) }
+    /// Refuses a missing or another key where the policy needs one.
+    pub fn new(policy: &ScrubPolicy, key: Option<&ScrubKey>) -> Result<Scrubber> {
+        let key = policy.check_key(key)?;
+        let label = |placeholder: &str| placeholder.trim_matches(['<', '>']).to_owned();
+        let rule =
+            |(entity, operator): (Entity, OperatorConfig)| Rule { entity, name: entity.name().into(), label: label(entity.placeholder()), operator };
+        let mut rules: Vec<Rule> = policy.operators().map(rule).collect();
+        let detector = Detector::new(rules.iter().map(|rule| rule.entity).collect());
+        for (at, pattern) in policy.patterns().iter().enumerate() {
+            let entity = Entity::Custom(u8::try_from(at).map_err(|_| Error::input("the scrub policy has too many patterns"))?);
+            let name = pattern.name.clone().into();
+            rules.push(Rule { entity, name, label: label(&pattern.placeholder), operator: pattern.operator });
+        }
+        Ok(Scrubber {
+            detector,
+            custom: Custom::new(policy.patterns())?,
+            allowed: Allowed::new(policy.allow(), key.map(|key| *key.derive(key::ALLOW)))?,
+            rules,
+            operators: Operators::new(key),
+            columns: policy.columns().iter().map(|(name, column)| (name.clone(), *column)).collect(),
+            column_labels: policy.columns().keys().map(|name| column_label(name)).collect(),
+            ner: policy.ner().cloned(),
+            model: None,
+        })
     }
 
-    /// Hits of the policy's types, in order, none overlapping another.
+    /// With the model that the policy names; see [`ner::open`].
+    #[must_use]
+    pub fn with_model(mut self, model: EntityModel) -> Scrubber {
+        self.model = Some(model);
+        self
+    }
+
+    /// Hits of the policy's types, in order, none overlapping another; those of the model are not among them.
     pub fn find(&self, text: &str) -> Vec<Hit> {
-        self.detector.find(text)
+        self.find_with(text, &[])
     }
 
-    /// Copy on write: a text without hits passes through. Adds what was replaced to `counts`.
-    pub fn scrub<'t>(&self, text: &'t str, counts: &mut EntityCounts) -> Cow<'t, str> {
-        let mut clean = Cow::Borrowed(text);
-        for _ in 0..MAX_ROUNDS {
-            let hits = self.find(&clean);
-            if hits.is_empty() {
-                break;
+    fn find_with(&self, text: &str, of_model: &[Hit]) -> Vec<Hit> {
+        let mut hits = self.detector.find(text);
+        let found = hits.len();
+        self.custom.find(text, &mut hits);
+        hits.extend_from_slice(of_model);
+        if hits.len() > found {
+            resolve_overlaps(&mut hits);
+        }
+        hits
+    }
+
+    /// Copy on write: a text without hits passes through. Adds what was found to `counts`. What only the policy's model
+    /// finds stays: see [`Scrubber::scrub_all`].
+    pub fn scrub<'t>(&self, text: &'t str, counts: &mut ScrubCounts) -> Scrubbed<'t> {
+        self.scrub_with(text, &[], counts, None)
+    }
+
+    /// The same for many texts, in their order; those that the policy's model finds are among the hits.
+    ///
+    /// # Errors
+    ///
+    /// Where the model fails, or the policy names one and none was given.
+    pub fn scrub_all<'t>(&self, texts: &[&'t str], counts: &mut ScrubCounts) -> Result<Vec<Scrubbed<'t>>> {
+        let of_model = self.hits_of_model(texts)?;
+        let none = Vec::new();
+        Ok(texts.iter().enumerate().map(|(at, text)| self.scrub_with(text, of_model.get(at).unwrap_or(&none), counts, None)).collect())
+    }
+
+    /// What the policy's model finds in each text; nothing at all where it names none.
+    fn hits_of_model(&self, texts: &[&str]) -> Result<Vec<Vec<Hit>>> {
+        Ok(match (&self.ner, &self.model) {
+            (None, _) => Vec::new(),
+            (Some(ner), Some(model)) => ner::hits(ner, model, texts)?,
+            (Some(ner), None) => {
+                return Err(Error::usage(format!("the scrub policy needs the model {} that finds names, and none was given", ner.model))
+                    .hint("name its folder: `ner: …` of predict, `--ner DIR` on the command line"));
             }
-            let mut out = String::with_capacity(clean.len());
+        })
+    }
+
+    /// The same for one text, with what the policy's model finds in it; `edits` get to know what moved where.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Scrubber::scrub_all`].
+    pub fn scrub_noting<'t>(&self, text: &'t str, counts: &mut ScrubCounts, edits: Option<&mut Edits>) -> Result<Scrubbed<'t>> {
+        let of_model = self.hits_of_model(&[text])?;
+        Ok(self.scrub_with(text, of_model.first().map_or(&[], Vec::as_slice), counts, edits))
+    }
+
+    /// Whether a value, a class or an id say, holds anything that the policy replaces.
+    pub fn holds_any(&self, value: &str) -> bool {
+        !self.enforced(value, self.find(value), None).is_empty()
+    }
+
+    fn scrub_with<'t>(&self, text: &'t str, of_model: &[Hit], counts: &mut ScrubCounts, mut edits: Option<&mut Edits>) -> Scrubbed<'t> {
+        let mut clean = Cow::Borrowed(text);
+        let mut drop_row = false;
+        for round in 0..MAX_ROUNDS + MAX_PLAIN_ROUNDS {
+            let hits = self.find_with(&clean, if round == 0 { of_model } else { &[] });
+            let enforced = self.enforced(&clean, hits, Some(&mut *counts));
+            if enforced.is_empty() {
+                return Scrubbed { text: clean, drop_row };
+            }
+            let mut out = String::with_capacity(clean.len() + 16 * enforced.len());
             let mut from = 0;
-            for hit in hits {
+            let mut moved = Vec::new();
+            for (hit, rule) in enforced {
                 out.push_str(&clean[from..hit.start]);
-                out.push_str(hit.entity.placeholder());
-                *counts.0.entry(hit.entity).or_default() += 1;
+                let kind = Kind { entity: Some(rule.entity), domain: Cow::Borrowed(&rule.name), label: Cow::Borrowed(&rule.label) };
+                let operator = if round < MAX_ROUNDS { rule.operator } else { Operator::Placeholder.into() };
+                let before = out.len();
+                self.operators.replace(operator, &kind, &clean[hit.start..hit.end], &mut out);
+                if edits.is_some() {
+                    moved.push(Edit { start: hit.start, end: hit.end, length: out.len() - before });
+                }
+                counts.add_hit(&rule.name, rule.operator.operator, hit.verdict);
+                drop_row |= rule.operator.operator == Operator::DropRow;
                 from = hit.end;
             }
             out.push_str(&clean[from..]);
             clean = Cow::Owned(out);
+            if let Some(edits) = &mut edits {
+                edits.add_round(moved);
+            }
         }
-        clean
+        let left = self.give_up(&clean);
+        if let Some(edits) = edits {
+            edits.add_round(vec![Edit { start: 0, end: clean.len(), length: left.len() }]);
+        }
+        Scrubbed { text: Cow::Owned(left), drop_row }
     }
+
+    /// A text in which every round set something new free: all from its first value to its last goes, and if that is not
+    /// enough all of it.
+    fn give_up(&self, text: &str) -> String {
+        let hits = self.enforced(text, self.find(text), None);
+        let (Some((first, _)), Some((last, _))) = (hits.first(), hits.last()) else { return text.to_owned() };
+        let narrow = format!("{}{REDACTED}{}", &text[..first.start], &text[last.end..]);
+        // No pattern matches the empty text.
+        [narrow, REDACTED.to_owned()].into_iter().find(|text| self.residual(text) == 0).unwrap_or_default()
+    }
+
+    /// Hits that an operator must take, without what already is an operator's output. Those that stay are counted.
+    fn enforced(&self, text: &str, hits: Vec<Hit>, mut counts: Option<&mut ScrubCounts>) -> Vec<(Hit, &Rule)> {
+        let mut enforced = Vec::with_capacity(hits.len());
+        let mut stay = Vec::new();
+        for hit in hits {
+            let Some(rule) = self.rules.iter().find(|rule| rule.entity == hit.entity) else { continue };
+            if self.allowed.is_allowed(&text[hit.start..hit.end]) {
+                continue;
+            }
+            if rule.operator.operator == Operator::Keep {
+                stay.push((hit, rule));
+                continue;
+            }
+            self.without_output(text, hit, rule, &mut enforced);
+        }
+        // In the last round alone: before, the same values would be counted again.
+        if enforced.is_empty()
+            && let Some(counts) = &mut counts
+        {
+            for (hit, rule) in stay {
+                counts.add_hit(&rule.name, Operator::Keep, hit.verdict);
+            }
+        }
+        enforced
+    }
+
+    /// What of a hit is no operator's output. One that holds a whole token and more stays as it is: it goes with the token.
+    fn without_output<'r>(&self, text: &str, hit: Hit, rule: &'r Rule, out: &mut Vec<(Hit, &'r Rule)>) {
+        let value = &text[hit.start..hit.end];
+        let is_fake = |rule: &Rule| rule.operator.operator == Operator::Surrogate && surrogate::is_fake(rule.entity, value);
+        if is_fake(rule) || self.rules.iter().any(is_fake) {
+            return;
+        }
+        let (mut start, mut end) = (hit.start, hit.end);
+        for (at, token) in token::tokens_at(text, &(hit.start..hit.end)) {
+            if at.end <= start || !self.is_own(token) {
+                continue;
+            }
+            match (at.start <= start, at.end >= end) {
+                (true, true) => return,
+                (true, false) => start = at.end,
+                (false, true) => end = at.start,
+                (false, false) => {}
+            }
+        }
+        let trimmed = start != hit.start || end != hit.end;
+        if start < end && (!trimmed || text[start..end].contains(char::is_alphanumeric)) {
+            out.push((Hit { start, end, ..hit }, rule));
+        }
+    }
+
+    /// Whether an operator of this policy writes such tokens, and nothing can hide in it.
+    fn is_own(&self, token: token::Token<'_>) -> bool {
+        match token.kind {
+            TokenKind::Sealed(code) => self.operators.sealer().is_some_and(|sealer| sealer.open(token.label, code).is_some()),
+            TokenKind::Placeholder | TokenKind::Hmac | TokenKind::Surrogate => {
+                let label = token.label;
+                label == REDACTED.trim_matches(['<', '>'])
+                    || self.rules.iter().any(|rule| rule.label == label)
+                    || self.column_labels.iter().any(|known| known == label)
+            }
+        }
+    }
+
+    /// Whether a hit in a text that went through this scrubber is what an operator wrote.
+    pub fn is_own_output(&self, text: &str, hit: &Hit) -> bool {
+        let Some(rule) = self.rules.iter().find(|rule| rule.entity == hit.entity) else { return false };
+        let mut left = Vec::new();
+        self.without_output(text, *hit, rule, &mut left);
+        left.is_empty()
+    }
+
+    /// How many values of enforced types are left in a text: none in one that went through this scrubber. The model is not
+    /// asked again.
+    pub fn residual(&self, clean: &str) -> usize {
+        self.enforced(clean, self.find(clean), None).len()
+    }
+
+    /// What is done with a column of the output.
+    pub fn column(&self, name: &str) -> ColumnScrub {
+        self.columns.iter().find(|(known, _)| known == name).map_or(ColumnScrub::Scan, |(_, column)| *column)
+    }
+
+    /// One operator on a whole value of the output column `column`, whatever is in it. `None`: the row is left out. An
+    /// empty value stays empty.
+    pub fn apply_whole<'v>(&self, value: &'v str, operator: OperatorConfig, column: &str) -> Option<Cow<'v, str>> {
+        if value.is_empty() || operator.operator == Operator::Keep {
+            return Some(Cow::Borrowed(value));
+        }
+        if operator.operator == Operator::DropRow {
+            return None;
+        }
+        let kind = Kind { entity: None, domain: Cow::Owned(format!("column {column}")), label: Cow::Owned(column_label(column)) };
+        let mut out = String::new();
+        self.operators.replace(operator, &kind, value, &mut out);
+        Some(Cow::Owned(out))
+    }
+}
+
+/// `customer id` is `CUSTOMER_ID` in tokens; a name without Latin letters is `VALUE`.
+fn column_label(column: &str) -> String {
+    const MAX: usize = 32;
+    let label: String = column.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).take(MAX).collect();
+    let label = label.trim_matches('_');
+    if label.starts_with(|c: char| c.is_ascii_uppercase()) { label.to_owned() } else { "VALUE".to_owned() }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ use pipe_core::{Error, Progress, Result};
 use serde::Serialize;
 
 pub(super) use near::NearSigner;
-pub(super) use overlap::{Overlap, Shared};
+pub(super) use overlap::Overlap;
 pub(super) use split::{RowDigest, Splitter};
 
 use rows::{CONFLICT, DUPLICATE, Decided, FIRST_SPLIT, KEPT, NEAR_DUPLICATE, NO_SPLIT, Rows, Work};

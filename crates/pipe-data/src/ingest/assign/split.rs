@@ -3,39 +3,11 @@
 //! The place of a row follows from its own text or group and the seed alone, so new rows never move old ones, and rows of
 //! equal text, or of one group, never straddle two splits.
 
-use std::hash::{BuildHasherDefault, Hash, Hasher};
-
 use pipe_core::config::SplitConfig;
 
 /// A keyed 128-bit digest of a row's texts, or of its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowDigest(u128);
-
-/// For maps of digests: a digest needs no hashing.
-pub(crate) type DigestHasher = BuildHasherDefault<Low>;
-
-#[derive(Default)]
-pub(crate) struct Low(u64);
-
-impl Hasher for Low {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a row digest is one number")
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
-
-impl Hash for RowDigest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.low());
-    }
-}
 
 impl From<u128> for RowDigest {
     fn from(number: u128) -> RowDigest {
