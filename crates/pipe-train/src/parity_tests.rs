@@ -158,7 +158,7 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     };
     let pending = cache.begin(&Key::of(&components), "").unwrap();
     let shards = pending.shards();
-    let summary = pipe_data::ingest::run(&config, folder, &[source], &pending.out(), &shards, &Silent).unwrap();
+    let summary = pipe_data::ingest::run(&config, folder, &[source], None, &pending.out(), &shards, &Silent).unwrap();
     let rows = pending.commit(&components, Vec::new(), summary.splits.clone()).unwrap();
     let config = TokenizeConfig { tokenizer: fixture("tiny-bert"), ..TokenizeConfig::default() };
     pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &shards, &Silent).unwrap();

@@ -29,7 +29,7 @@ use pipe_core::{IoContext, Progress, Result, Summary};
 use serde_json::json;
 
 use crate::read::TextEncoding;
-use crate::scrub::{ScrubKey, ScrubPolicy};
+use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
 
 use merge::Merge;
 use plan::{Planner, SourceFacts};
@@ -44,15 +44,30 @@ pub struct IngestSource {
 }
 
 /// Runs the stage into `out`. Paths in the config are relative to `root`.
-pub fn run(config: &IngestConfig, root: &Path, sources: &[IngestSource], out: &Path, shards: &Shards, progress: &dyn Progress) -> Result<Summary> {
+///
+/// `names`: the model of `scrub.ner`.
+pub fn run(
+    config: &IngestConfig,
+    root: &Path,
+    sources: &[IngestSource],
+    names: Option<&EntityModel>,
+    out: &Path,
+    shards: &Shards,
+    progress: &dyn Progress,
+) -> Result<Summary> {
     let key = config.scrub.key.as_ref().map(|source| ScrubKey::read(source, root)).transpose()?;
     let policy = ScrubPolicy::of_config(&config.scrub, root, key.as_ref())?;
+    let scrubber = Scrubber::new(&policy, key.as_ref())?;
+    let scrubber = match names {
+        Some(names) => scrubber.with_model(names)?,
+        None => scrubber,
+    };
     let encoding = TextEncoding::named(&config.source.encoding)?;
     let splitter = Splitter::new(config.split.as_ref());
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
     let mut planner = Planner::new(config, encoding, sources, &sizes);
-    let cleaner = Cleaner::new(config, sources, encoding, (&policy, key.as_ref()), &splitter, shards)?;
+    let cleaner = Cleaner::new(config, sources, encoding, (&policy, scrubber), &splitter, shards);
     let mut merge = Merge::new(config, sources, &policy, &splitter, shards, out)?;
 
     // Three batches are under way: one is read from its files, one is cleaned, one is merged.

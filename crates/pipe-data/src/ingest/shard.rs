@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::parquet_io::{TableReader, to_bytes};
 use crate::read::{Parsed, Place, RawChunk, Reject, TextEncoding};
-use crate::scrub::{ScrubCounts, ScrubKey, ScrubPolicy, Scrubber};
+use crate::scrub::{ScrubCounts, ScrubPolicy, Scrubber};
 
 use super::IngestSource;
 use super::labels::Labels;
@@ -79,10 +79,10 @@ impl<'c> Cleaner<'c> {
         config: &'c IngestConfig,
         sources: &'c [IngestSource],
         encoding: TextEncoding,
-        (policy, key): (&ScrubPolicy, Option<&ScrubKey>),
+        (policy, scrubber): (&ScrubPolicy, Scrubber),
         splitter: &'c Splitter,
         shards: &'c Shards,
-    ) -> Result<Cleaner<'c>> {
+    ) -> Cleaner<'c> {
         let columns = &config.columns;
         let mut fields = vec![
             Field::new("record", DataType::UInt32, false),
@@ -100,7 +100,7 @@ impl<'c> Cleaner<'c> {
             "seed": config.split.as_ref().map_or(0, |split| split.seed),
         });
         let schema = Arc::new(Schema::new(fields));
-        Ok(Cleaner { columns, sources, encoding, scrubber: Scrubber::new(policy, key)?, splitter, schema, settings, shards })
+        Cleaner { columns, sources, encoding, scrubber, splitter, schema, settings, shards }
     }
 
     /// The shards' rows, in order. Each is in the store as soon as it is made.
@@ -200,8 +200,9 @@ impl<'c> Cleaner<'c> {
             // Of the raw text: after scrubbing, different customers on one template would collapse.
             let digest = self.splitter.digest(&row.text, row.text_pair.as_deref());
             digests.append_value(digest.to_bytes()).map_err(|_| Error::internal("a digest has another length"))?;
-            texts.append_value(self.scrubber.scrub(&row.text, &mut notes.text).text);
-            pairs.append_option(row.text_pair.map(|pair| self.scrubber.scrub(&pair, &mut notes.text_pair).text.into_owned()));
+            texts.append_value(&self.scrubber.scrub_column(vec![row.text], "text", &mut notes.text)?[0]);
+            let pair = row.text_pair.map(|pair| self.scrubber.scrub_column(vec![pair], "text_pair", &mut notes.text_pair)).transpose()?;
+            pairs.append_option(pair.map(|mut pair| pair.remove(0)));
             if let Some(label) = &row.label {
                 classes.id_of(label).inspect_err(|_| self.shards.forget())?;
             }

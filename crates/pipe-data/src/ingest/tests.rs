@@ -44,7 +44,7 @@ fn run_into(sources: &[IngestSource], out: PathBuf, shards: &Shards) -> BTreeMap
         shard_rows: 16,
         ..IngestConfig::default()
     };
-    run(&config, Path::new(""), sources, &out, shards, &Silent).unwrap();
+    run(&config, Path::new(""), sources, None, &out, shards, &Silent).unwrap();
     let files = pipe_core::cache::files_below(&out).unwrap();
     files.into_iter().map(|file| (file.clone(), std::fs::read(out.join(file)).unwrap())).collect()
 }

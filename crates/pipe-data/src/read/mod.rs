@@ -7,6 +7,7 @@ mod columns;
 mod digest;
 mod frame;
 mod parse;
+pub mod seal;
 
 use pipe_core::Result;
 use pipe_core::config::{ColumnsConfig, SourceConfig};
