@@ -51,6 +51,10 @@ pub(crate) enum Command {
     Validate(FileArgs),
     /// Score a CSV, JSONL or Parquet file with an exported model, without a pipeline
     Predict(PredictArgs),
+    /// Make a key for tokens, surrogates and sealed values; or a pair of keys for rejected records
+    Keygen(KeygenArgs),
+    /// Put sealed values in the place of their tokens again, with the key that sealed them
+    Unseal(UnsealArgs),
     /// Print the JSON Schema of the pipeline file, for editors
     Schema,
     /// Print completions for a shell
@@ -339,9 +343,42 @@ pub(crate) struct PredictArgs {
     /// Do not scrub texts as the model's training data was scrubbed
     #[arg(long)]
     pub(crate) no_scrub: bool,
+    /// The key that the model's scrub policy needs, made by `pipe keygen`
+    #[arg(long, value_name = "FILE", conflicts_with = "no_scrub")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The model that the scrub policy finds names with: the folder that `scrub.ner.model` named
+    #[arg(long, value_name = "DIR", conflicts_with = "no_scrub")]
+    pub(crate) ner: Option<PathBuf>,
     /// Threads of ONNX Runtime [default: one per core]
     #[arg(long)]
     pub(crate) threads: Option<usize>,
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The file to write, which its owner alone can read; one that exists is left as it is
+    pub(crate) file: PathBuf,
+    /// Make a pair of keys for sealed rejected records: the secret one is written, the public one printed
+    #[arg(long)]
+    pub(crate) recipient: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnsealArgs {
+    /// A Parquet file or a folder of them, lines of JSON or of text, or `-` for standard input
+    pub(crate) file: PathBuf,
+    /// The key that sealed the values, made by `pipe keygen`
+    #[arg(long, value_name = "FILE", conflicts_with = "secret")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The secret key that opens rejected records, made by `pipe keygen --recipient`
+    #[arg(long, value_name = "FILE", conflicts_with = "columns")]
+    pub(crate) secret: Option<PathBuf>,
+    /// Only in this column; may be given more than once
+    #[arg(long = "column", short, value_name = "COLUMN")]
+    pub(crate) columns: Vec<String>,
+    /// The file to write: `.parquet` from Parquet, else lines [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }

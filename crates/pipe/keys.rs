@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
-use pipe_core::config::{Asset, AssetKind, StageConfig, StageKind};
+use pipe_core::config::{Asset, AssetKind, KeySource, POLICIES, StageConfig, StageKind};
 use pipe_core::digest::{self, DigestCache};
 use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
@@ -12,6 +12,7 @@ use pipe_core::source::SourceFile;
 use pipe_core::worker::ResolvedDevice;
 use pipe_core::{Error, IoContext, Progress, Result, Step};
 use pipe_data::read::Wanted;
+use pipe_data::scrub::{ScrubKey, ner};
 use pipe_remote::Remotes;
 use serde_json::json;
 
@@ -118,16 +119,30 @@ impl KeyContext<'_> {
             AssetKind::Tokenizer => ("tokenizer", |name| pipe_remote::model_file(name) && !is_weights(name)),
             AssetKind::Export => ("export", |_| true),
             AssetKind::Provenance => ("provenance", |name| name == pipe_core::provenance::FILE_NAME),
+            AssetKind::EntityModel => ("model of names", |name| ner::MODEL_FILES.contains(&name)),
+            AssetKind::Policy => {
+                return Err(Error::usage(format!("`{}` is a file on this machine, not a URL", asset.setting)));
+            }
         };
         let named = |reasons: Vec<String>| reasons.into_iter().map(|reason| format!("{} {reason}", asset.setting)).collect();
         Ok(self.fetched.folder(&url, what, &wanted, progress)?.map_err(named))
     }
 
     fn asset(&self, asset: &Asset, folder: &Path, progress: &dyn Progress) -> Result<String> {
+        if asset.kind == AssetKind::Policy {
+            if !folder.is_file() {
+                return Err(Error::usage(format!("there is no policy file {} (named by `{}`)", folder.display(), asset.setting))
+                    .hint(format!("give a path relative to the pipeline's root, or one of {}", POLICIES.join(", "))));
+            }
+            return self.digests.file(folder, progress);
+        }
         if !folder.is_dir() {
             let hint = match asset.kind {
                 AssetKind::Model | AssetKind::Tokenizer => "give a Hugging Face model folder; the example model comes with `cargo xtask setup`",
-                AssetKind::Export | AssetKind::Provenance => "give a folder made by the export stage; run the pipeline that publishes it first",
+                AssetKind::EntityModel => "export a token-classification model to ONNX, for example with `optimum-cli export onnx`",
+                AssetKind::Policy | AssetKind::Export | AssetKind::Provenance => {
+                    "give a folder made by the export stage; run the pipeline that publishes it first"
+                }
             };
             return Err(Error::input(format!("there is no folder {} (named by `{}`)", folder.display(), asset.setting)).hint(hint));
         }
@@ -139,11 +154,20 @@ impl KeyContext<'_> {
                 names
             }
             AssetKind::Provenance => vec![pipe_core::provenance::FILE_NAME.to_owned()],
+            AssetKind::EntityModel => {
+                // Weights beside the graph are for large models alone.
+                let [required @ .., weights] = ner::MODEL_FILES;
+                required.into_iter().chain(Some(weights).filter(|name| folder.join(name).is_file())).map(str::to_owned).collect()
+            }
+            AssetKind::Policy => Vec::new(),
             AssetKind::Export => list(folder)?,
             AssetKind::Model => list(folder)?.into_iter().filter(|name| name == "config.json" || is_weights(name)).collect(),
         };
         if let Some(missing) = names.iter().find(|name| !folder.join(name).is_file()) {
-            return Err(Error::input(format!("{} has no {missing}", folder.display())).hint("give a folder made by pipe's export stage"));
+            return Err(Error::input(format!("{} has no {missing}", folder.display())).hint(match asset.kind {
+                AssetKind::EntityModel => "export a token-classification model to ONNX, for example with `optimum-cli export onnx`",
+                _ => "give a folder made by pipe's export stage",
+            }));
         }
         self.digests.files(folder, &names, progress)
     }
@@ -161,6 +185,7 @@ impl KeyContext<'_> {
         };
         match &step.stage.config {
             StageConfig::Ingest(config) => {
+                self.add_key(config.scrub.key.as_ref(), &mut environment)?;
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
                 // From the extension where the file does not say; paths themselves are no part of a key.
                 let formats: Vec<String> = sources.iter().map(|source| format!("{:?}", source.format).to_lowercase()).collect();
@@ -183,7 +208,8 @@ impl KeyContext<'_> {
                 torch(None)?;
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }
-            StageConfig::Predict(_) => {
+            StageConfig::Predict(config) => {
+                self.add_key(config.key.as_ref(), &mut environment)?;
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }
@@ -192,6 +218,14 @@ impl KeyContext<'_> {
             }
         }
         Ok(environment)
+    }
+
+    /// A secret key's id: what it makes differs from what another makes, and is not to be guessed from a cache key.
+    fn add_key(&self, source: Option<&KeySource>, environment: &mut BTreeMap<String, String>) -> Result<()> {
+        if let Some(source) = source {
+            environment.insert("scrub_key".to_owned(), ScrubKey::read(source, self.root)?.id());
+        }
+        Ok(())
     }
 }
 

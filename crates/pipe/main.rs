@@ -6,7 +6,9 @@ mod events;
 mod explain;
 mod gc;
 mod init;
+mod keygen;
 mod keys;
+mod names;
 mod notify;
 mod predict;
 mod publish;
@@ -20,6 +22,7 @@ mod spool;
 mod stages;
 mod status;
 mod terminal;
+mod unseal;
 mod verify;
 mod worker;
 
@@ -61,6 +64,8 @@ fn dispatch(command: &Command) -> Result<u8> {
         Command::Rollback(args) => publish::rollback(args),
         Command::Validate(args) => status::validate(args),
         Command::Predict(args) => predict::command(args),
+        Command::Keygen(args) => keygen::command(args),
+        Command::Unseal(args) => unseal::command(args),
         Command::Schema => schema::command(),
         Command::Completions(args) => completions::command(args),
         Command::Init(args) => init::command(args),

@@ -7,11 +7,13 @@ use pipe_core::config::{ColumnsConfig, RejectsConfig, SourceConfig, SourceFormat
 use pipe_core::native::NativeLibraries;
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Result};
-use pipe_data::predict::{TextPipeline, file_rows, predict};
+use pipe_data::predict::{ScrubAccess, TextPipeline, file_rows, predict};
+use pipe_data::scrub::ScrubKey;
 use pipe_onnx::OrtPredictor;
 
 use crate::cli::PredictArgs;
 use crate::events::Reporter;
+use crate::names;
 use crate::signals::Signals;
 use crate::terminal::print_result;
 
@@ -34,8 +36,13 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     })?;
     let source = SourceConfig { encoding: args.encoding.clone(), ..SourceConfig::default() };
     let columns = ColumnsConfig { text: args.text.clone(), text_pair: args.text_pair.clone(), id: args.id.clone(), ..ColumnsConfig::default() };
-    let pipeline = TextPipeline::open(&args.model, !args.no_scrub, None, TOKENS_PER_BATCH)?;
-    let mut predictor = OrtPredictor::open(&args.model, &NativeLibraries::locate()?, args.threads)?;
+    let native = NativeLibraries::locate()?;
+    let access = ScrubAccess {
+        key: args.key_file.as_deref().map(ScrubKey::from_file).transpose()?,
+        names: args.ner.as_deref().map(|folder| names::open(folder, &native)).transpose()?,
+    };
+    let pipeline = TextPipeline::open(&args.model, (!args.no_scrub).then_some(&access), None, TOKENS_PER_BATCH)?;
+    let mut predictor = OrtPredictor::open(&args.model, &native, args.threads)?;
     let mut rejected = 0;
     let file = SourceFile::new(args.input.clone(), format);
     if same_file(&args.input, &args.output) {

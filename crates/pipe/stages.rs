@@ -12,12 +12,14 @@ use pipe_core::worker::{Command, Request, ResolvedDevice};
 use pipe_core::{Error, IoContext, Progress, Result, Step, Summary};
 use pipe_data::TokenSource;
 use pipe_data::ingest::{self, IngestPlaces, IngestSource};
-use pipe_data::predict::{self, Scorer, TextPipeline};
+use pipe_data::predict::{self, Scorer, ScrubAccess, TextPipeline};
+use pipe_data::scrub::ScrubKey;
 use pipe_data::tokenize;
 use pipe_onnx::{OrtPredictor, export};
 use serde_json::json;
 
 use crate::keys::KeyContext;
+use crate::names;
 use crate::signals::Signals;
 use crate::worker::Worker;
 
@@ -47,7 +49,9 @@ pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
             let digests = context.components.sources.iter().cloned();
             let sources: Vec<IngestSource> =
                 context.sources.iter().cloned().zip(digests).map(|(file, digest)| IngestSource { file, digest }).collect();
-            let places = IngestPlaces { root: context.root, out: &out, scratch: &context.pending.scratch(), shards: &shards };
+            let names = config.scrub.ner.as_ref().map(|ner| names::open(&context.root.join(&ner.model), context.keys.native()?)).transpose()?;
+            let scratch = context.pending.scratch();
+            let places = IngestPlaces { root: context.root, out: &out, scratch: &scratch, shards: &shards, names: names.as_ref() };
             ingest::run(config, &places, &sources, context.progress)
         }
         StageConfig::Tokenize(config) => tokenize::run(config, context.root, context.inputs[0], &context.splits(0), &out, &shards, context.progress),
@@ -150,7 +154,11 @@ fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path, 
     let (rows, components) = (context.inputs[rows_at], context.components);
     // Rows that went through the model's own policy need not go through it again.
     let applied: pipe_data::scrub::ScrubPolicy = pipe_data::tokenize::read_json(&rows.path.join("scrub.json"))?;
-    let pipeline = TextPipeline::open(&model, config.scrub, Some(&applied.digest()), config.tokens_per_batch)?;
+    let access = ScrubAccess {
+        key: config.key.as_ref().map(|source| ScrubKey::read(source, context.root)).transpose()?,
+        names: config.ner.as_ref().map(|folder| names::open(&context.root.join(folder), context.keys.native()?)).transpose()?,
+    };
+    let pipeline = TextPipeline::open(&model, config.scrub.then_some(&access), Some(&applied.digest()), config.tokens_per_batch)?;
     let mut predictor = OrtPredictor::open(&model, context.keys.native()?, config.threads)?;
     // What is kept under the model's name must be its own: it may have been replaced since its key was computed.
     if !context.keys.unchanged(context.step, &context.inputs, components, context.progress)? {

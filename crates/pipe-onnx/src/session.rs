@@ -31,7 +31,7 @@ pub struct OrtPredictor {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+pub(crate) enum Input {
     Ids,
     Mask,
     Types,
@@ -42,7 +42,7 @@ impl Input {
         [Input::Ids, Input::Mask, Input::Types].into_iter().find(|input| input.name() == name)
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Input::Ids => "input_ids",
             Input::Mask => "attention_mask",
@@ -50,7 +50,7 @@ impl Input {
         }
     }
 
-    fn of(self, batch: &Batch) -> &[i64] {
+    pub(crate) fn of(self, batch: &Batch) -> &[i64] {
         match self {
             Input::Ids => &batch.input_ids,
             Input::Mask => &batch.attention_mask,
@@ -60,7 +60,7 @@ impl Input {
 }
 
 /// Loads ONNX Runtime the first time, and says the same every time after.
-fn runtime(native: &NativeLibraries) -> Result<&'static Environment> {
+pub(crate) fn runtime(native: &NativeLibraries) -> Result<&'static Environment> {
     static RUNTIME: OnceLock<Result<Environment, String>> = OnceLock::new();
     let library = native.onnxruntime_library()?;
     let loaded = RUNTIME.get_or_init(|| {
@@ -135,7 +135,7 @@ impl OrtPredictor {
     }
 }
 
-fn load(environment: &Environment, path: &Path, threads: usize) -> ort::Result<Session> {
+pub(crate) fn load(environment: &Environment, path: &Path, threads: usize) -> ort::Result<Session> {
     Session::builder(environment)?
         .with_log_level(LogLevel::Fatal)?
         .with_intra_threads(threads)?
@@ -146,13 +146,13 @@ fn load(environment: &Environment, path: &Path, threads: usize) -> ort::Result<S
 }
 
 /// What the graph reads; an error if there is anything that a [`Batch`] has not.
-fn inputs(session: &Session, path: &Path) -> Result<Vec<Input>> {
+pub(crate) fn inputs(session: &Session, path: &Path) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for outlet in session.inputs() {
         let known = Input::named(outlet.name()).filter(|_| outlet.dtype().tensor_type() == Some(TensorElementType::Int64));
         let Some(input) = known else {
             return Err(Error::input(format!(
-                "{} reads `{}` as {}, which is no input of a text classifier",
+                "{} reads `{}` as {}, which is no input of a text encoder",
                 path.display(),
                 outlet.name(),
                 outlet.dtype()
@@ -212,7 +212,7 @@ fn internal(error: ort::Error) -> Error {
 }
 
 /// What ONNX Runtime says, without the file's name, the place in its own source and a stack trace.
-fn reason(message: &str) -> &str {
+pub(crate) fn reason(message: &str) -> &str {
     let line = message.lines().next().unwrap_or_default();
     let line = line.split_once(" failed:").map_or(line, |(_, reason)| reason);
     let line = if line.starts_with('/') { line.rsplit_once(") ").map_or(line, |(_, reason)| reason) } else { line };

@@ -160,7 +160,7 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     let shards = pending.shards();
     let summary = pipe_data::ingest::run(
         &config,
-        &pipe_data::ingest::IngestPlaces { root: folder, out: &pending.out(), scratch: &pending.scratch(), shards: &shards },
+        &pipe_data::ingest::IngestPlaces { root: folder, out: &pending.out(), scratch: &pending.scratch(), shards: &shards, names: None },
         &[source],
         &Silent,
     )

@@ -126,6 +126,10 @@ pub enum AssetKind {
     Export,
     /// `pipe.json` of a model folder: labels, scrub policy, tokenization.
     Provenance,
+    /// A scrub policy's file.
+    Policy,
+    /// A folder with a token-classification model in ONNX.
+    EntityModel,
 }
 
 impl StageConfig {
@@ -168,16 +172,17 @@ impl StageConfig {
     /// The settings that decide the output's bytes: defaults, paths, worker counts and gates left out.
     pub fn semantic(&self) -> Value {
         match self {
-            StageConfig::Ingest(config) => semantic(
-                config.as_ref(),
-                &IngestConfig::default(),
-                &["source.paths", "source.settle", "source.min_files", "scrub.model", "scrub.key", "scrub.ner.model", "drift"],
-            ),
+            StageConfig::Ingest(config) => {
+                let mut left_out = vec!["source.paths", "source.settle", "source.min_files", "scrub.model", "scrub.key", "scrub.ner.model", "drift"];
+                // A file's content counts, as an asset.
+                left_out.extend(is_policy_file(&config.scrub.policy).then_some("scrub.policy"));
+                semantic(config.as_ref(), &IngestConfig::default(), &left_out)
+            }
             StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
             StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
-            StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "threads"]),
+            StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "key", "ner", "threads"]),
         }
     }
 
@@ -185,9 +190,16 @@ impl StageConfig {
     pub fn set_asset(&mut self, setting: &str, path: PathBuf) {
         match (self, setting) {
             (StageConfig::Ingest(config), "scrub.model") => config.scrub.model = Some(path),
+            (StageConfig::Ingest(config), "scrub.policy") => config.scrub.policy = path.to_string_lossy().into_owned(),
+            (StageConfig::Ingest(config), "scrub.ner.model") => {
+                if let Some(ner) = &mut config.scrub.ner {
+                    ner.model = path;
+                }
+            }
             (StageConfig::Tokenize(config), "tokenizer") => config.tokenizer = path,
             (StageConfig::Train(config), "model") => config.model = path,
             (StageConfig::Predict(config), "model") => config.model = Some(path),
+            (StageConfig::Predict(config), "ner") => config.ner = Some(path),
             (StageConfig::Evaluate(config), "model") => config.model = Some(path),
             _ => {}
         }
@@ -197,10 +209,19 @@ impl StageConfig {
     pub fn assets(&self) -> Vec<Asset> {
         let asset = |setting, path: &PathBuf, kind| Asset { setting, path: path.clone(), kind };
         match self {
-            StageConfig::Ingest(config) => config.scrub.model.iter().map(|path| asset("scrub.model", path, AssetKind::Provenance)).collect(),
+            StageConfig::Ingest(config) => {
+                let scrub = &config.scrub;
+                let policy = is_policy_file(&scrub.policy).then(|| asset("scrub.policy", &PathBuf::from(&scrub.policy), AssetKind::Policy));
+                let model = scrub.model.iter().map(|path| asset("scrub.model", path, AssetKind::Provenance));
+                let ner = scrub.ner.iter().map(|ner| asset("scrub.ner.model", &ner.model, AssetKind::EntityModel));
+                policy.into_iter().chain(model).chain(ner).collect()
+            }
             StageConfig::Tokenize(config) => vec![asset("tokenizer", &config.tokenizer, AssetKind::Tokenizer)],
             StageConfig::Train(config) => vec![asset("model", &config.model, AssetKind::Model)],
-            StageConfig::Predict(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
+            StageConfig::Predict(config) => {
+                let model = config.model.iter().map(|path| asset("model", path, AssetKind::Export));
+                model.chain(config.ner.iter().map(|path| asset("ner", path, AssetKind::EntityModel))).collect()
+            }
             StageConfig::Evaluate(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
             StageConfig::Export(_) => Vec::new(),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Complaint;
+use super::{Complaint, KeySource};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -16,13 +16,17 @@ pub struct PredictConfig {
     pub tokens_per_batch: usize,
     /// Apply the scrub policy the model was trained with.
     pub scrub: bool,
+    /// The key that the model's scrub policy needs, where it has keyed operators.
+    pub key: Option<KeySource>,
+    /// The model that the scrub policy finds names with: the folder that `scrub.ner.model` of the ingest named.
+    pub ner: Option<PathBuf>,
     /// Threads of ONNX Runtime; absent: one per core.
     pub threads: Option<usize>,
 }
 
 impl Default for PredictConfig {
     fn default() -> Self {
-        PredictConfig { model: None, tokens_per_batch: 1024, scrub: true, threads: None }
+        PredictConfig { model: None, tokens_per_batch: 1024, scrub: true, key: None, ner: None, threads: None }
     }
 }
 
@@ -31,6 +35,6 @@ impl PredictConfig {
         if self.tokens_per_batch == 0 {
             return Err(Complaint::new("tokens_per_batch", "a batch holds at least one token"));
         }
-        Ok(())
+        self.key.as_ref().map_or(Ok(()), |key| key.check("key"))
     }
 }

@@ -282,6 +282,15 @@ impl JsonSchema for ColumnScrub {
     }
 }
 
+impl KeySource {
+    pub(super) fn check(&self, setting: &str) -> Result<(), Complaint> {
+        if self.file.is_some() == self.env.is_some() {
+            return Err(Complaint::new(setting, "a key is in a `file` or in an environment variable (`env`)"));
+        }
+        Ok(())
+    }
+}
+
 /// Whether `scrub.policy` names a file.
 pub fn is_policy_file(policy: &str) -> bool {
     policy.ends_with(".yaml") || policy.ends_with(".yml")
@@ -311,10 +320,8 @@ impl ScrubConfig {
             return Err(Complaint::new("scrub", format!("the operator `{name}` needs a key"))
                 .hint("make one with `pipe keygen FILE` and add `scrub: { key: { file: FILE } }`"));
         }
-        if let Some(key) = &self.key
-            && key.file.is_some() == key.env.is_some()
-        {
-            return Err(Complaint::new("scrub.key", "a key is in a `file` or in an environment variable (`env`)"));
+        if let Some(key) = &self.key {
+            key.check("scrub.key")?;
         }
         if let Some(ner) = &self.ner {
             if ner.model.as_os_str().is_empty() {

@@ -39,7 +39,7 @@ use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use serde_json::json;
 
 use crate::read::seal::Sealer;
-use crate::scrub::{ScrubKey, ScrubPolicy, Scrubber};
+use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
 
 use assign::{AssignConfig, Assigner, Splitter};
 use collect::Collector;
@@ -61,7 +61,7 @@ pub struct IngestSource {
     pub digest: String,
 }
 
-/// Where a run of the stage reads and writes.
+/// What a run of the stage is given beside its settings.
 pub struct IngestPlaces<'p> {
     /// Paths in the settings are relative to it.
     pub root: &'p Path,
@@ -69,6 +69,8 @@ pub struct IngestPlaces<'p> {
     /// For files that are gone afterwards.
     pub scratch: &'p Path,
     pub shards: &'p Shards,
+    /// The model of `scrub.ner`.
+    pub names: Option<&'p EntityModel>,
 }
 
 /// What is done with personal data in this run. No `Debug`: it holds keys.
@@ -81,10 +83,13 @@ struct Scrub {
 }
 
 impl Scrub {
-    fn new(config: &IngestConfig, root: &Path) -> Result<Scrub> {
+    fn new(config: &IngestConfig, root: &Path, names: Option<&EntityModel>) -> Result<Scrub> {
         let key = config.scrub.key.as_ref().map(|key| ScrubKey::read(key, root)).transpose()?;
         let policy = ScrubPolicy::of_config(&config.scrub, root, key.as_ref())?;
-        let scrubber = Scrubber::new(&policy, key.as_ref())?;
+        let mut scrubber = Scrubber::new(&policy, key.as_ref())?;
+        if let Some(names) = names {
+            scrubber = scrubber.with_model(names)?;
+        }
         let sealer = match (&config.rejects.recipient, &key) {
             (Some(recipient), Some(key)) => Some(Sealer::new(recipient, &key.derive(SEALED_REJECTS))?),
             _ => None,
@@ -97,8 +102,8 @@ impl Scrub {
 
 /// Runs the stage.
 pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSource], progress: &dyn Progress) -> Result<Summary> {
-    let IngestPlaces { root, out, scratch, shards } = *places;
-    let scrub = Scrub::new(config, root)?;
+    let IngestPlaces { root, out, scratch, shards, names } = *places;
+    let scrub = Scrub::new(config, root, names)?;
     let splitter = Splitter::new(config.split.as_ref());
     let columns = Columns::new(config)?;
     let schema = ShardSchema::new(&columns, config);

@@ -46,7 +46,7 @@ fn run_into(sources: &[IngestSource], out: PathBuf, shards: &Shards) -> BTreeMap
     };
     let scratch = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(&out).unwrap();
-    run(&config, &IngestPlaces { root: Path::new(""), out: &out, scratch: scratch.path(), shards }, sources, &Silent).unwrap();
+    run(&config, &IngestPlaces { root: Path::new(""), out: &out, scratch: scratch.path(), shards, names: None }, sources, &Silent).unwrap();
     let files = pipe_core::cache::files_below(&out).unwrap();
     files.into_iter().map(|file| (file.clone(), std::fs::read(out.join(file)).unwrap())).collect()
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::read::{CHUNK_RECORDS, Framer, KeyNames, parse_rows, wanted_for_rows};
-use crate::scrub::{ScrubCounts, ScrubPolicy, Scrubber};
+use crate::scrub::{EntityModel, ScrubCounts, ScrubKey, ScrubPolicy, Scrubber};
 use crate::tokenize::{EncodedRow, TextEncoder, strings};
 
 pub use stage::{Scorer, run};
@@ -57,14 +57,21 @@ pub struct TextPipeline {
 /// Most rows in one batch, whatever the budget: very short rows gain nothing from more.
 const MAX_BATCH_ROWS: usize = 256;
 
+/// What a model's scrub policy may need and no model holds.
+#[derive(Default)]
+pub struct ScrubAccess {
+    pub key: Option<ScrubKey>,
+    pub names: Option<EntityModel>,
+}
+
 impl TextPipeline {
-    /// Reads the tokenizer and `pipe.json` of the model in `folder`. `already` is the digest of a policy that the
-    /// texts went through before.
-    pub fn open(folder: &Path, scrub: bool, already: Option<&str>, tokens_per_batch: usize) -> Result<TextPipeline> {
+    /// Reads the tokenizer and `pipe.json` of the model in `folder`. `scrub`: absent, texts are taken as they are.
+    /// `already` is the digest of a policy that the texts went through before.
+    pub fn open(folder: &Path, scrub: Option<&ScrubAccess>, already: Option<&str>, tokens_per_batch: usize) -> Result<TextPipeline> {
         let provenance = Provenance::read(folder)?;
         let encoder = TextEncoder::reopen(folder, &provenance.tokenize)?;
-        let needed = scrub && already != Some(provenance.scrub_digest.as_str());
-        let scrubber = if needed { Some(Scrubber::new(&ScrubPolicy::from_json(&provenance.scrub)?, None)?) } else { None };
+        let needed = scrub.filter(|_| already != Some(provenance.scrub_digest.as_str()));
+        let scrubber = needed.map(|access| scrubber(&provenance, access)).transpose()?;
         Ok(TextPipeline { provenance, encoder, scrubber, tokens_per_batch })
     }
 
@@ -177,7 +184,7 @@ impl Scoring<'_> {
             return Err(Error::usage(format!("the model was trained on {needs} and is given {gets}"))
                 .hint("see the column of the second text: `columns.text_pair`, --text-pair"));
         }
-        let (texts, pairs) = scrubbed(pipeline.scrubber.as_ref(), texts, pairs, counts);
+        let (texts, pairs) = scrubbed(pipeline.scrubber.as_ref(), texts, pairs, counts)?;
         let encoded = pipeline.encoder.encode(texts, pairs)?;
         if let Some(at) = encoded.iter().position(|row| row.lost > 0)
             && pipeline.encoder.refuses_long_rows()
@@ -204,19 +211,28 @@ impl Scoring<'_> {
     }
 }
 
-fn scrubbed(
-    scrubber: Option<&Scrubber>,
-    texts: Vec<String>,
-    pairs: Option<Vec<String>>,
-    counts: &mut PredictionCounts,
-) -> (Vec<String>, Option<Vec<String>>) {
-    let Some(scrubber) = scrubber else { return (texts, pairs) };
+fn scrubber(provenance: &Provenance, access: &ScrubAccess) -> Result<Scrubber> {
+    let policy = ScrubPolicy::from_json(&provenance.scrub)?;
+    let scrubber = Scrubber::new(&policy, access.key.as_ref())?;
+    match (policy.ner(), &access.names) {
+        (Some(_), Some(names)) => scrubber.with_model(names),
+        (Some(ner), None) => Err(ner.missing()),
+        (None, _) => Ok(scrubber),
+    }
+}
+
+type Texts = (Vec<String>, Option<Vec<String>>);
+
+/// A row that the policy leaves out of training is scored all the same, with placeholders in it: every row that is asked
+/// about gets an answer.
+fn scrubbed(scrubber: Option<&Scrubber>, texts: Vec<String>, pairs: Option<Vec<String>>, counts: &mut PredictionCounts) -> Result<Texts> {
+    let Some(scrubber) = scrubber else { return Ok((texts, pairs)) };
     let mut found = ScrubCounts::default();
-    let mut clean = |texts: Vec<String>| -> Vec<String> { texts.iter().map(|text| scrubber.scrub(text, &mut found).text.into_owned()).collect() };
-    let texts = clean(texts);
-    let pairs = pairs.map(clean);
+    let mut clean = |texts: Vec<String>, column: &str| scrubber.scrub_column(texts, column, &mut found);
+    let texts = clean(texts, "text")?;
+    let pairs = pairs.map(|pairs| clean(pairs, "text_pair")).transpose()?;
     counts.entities += found.total();
-    (texts, pairs)
+    Ok((texts, pairs))
 }
 
 fn schema(labels: &[String]) -> SchemaRef {

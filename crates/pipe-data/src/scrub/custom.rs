@@ -107,10 +107,14 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
-    /// `key`: what the values' digests are keyed with.
+    /// `key`: what the values' digests are keyed with, where they are.
     pub(super) fn new(allow: &AllowPolicy, key: Option<[u8; 32]>) -> Result<Allowed> {
         let compile = |source: &String| compile(source, true).map_err(|message| Error::input(format!("a pattern of the allow-list: {message}")));
-        Ok(Allowed { values: allow.values.clone(), patterns: allow.patterns.iter().map(compile).collect::<Result<_>>()?, key })
+        Ok(Allowed {
+            values: allow.values.clone(),
+            patterns: allow.patterns.iter().map(compile).collect::<Result<_>>()?,
+            key: key.filter(|_| allow.keyed),
+        })
     }
 
     pub(super) fn is_allowed(&self, value: &str) -> bool {

@@ -32,6 +32,7 @@ mod patterns;
 mod policy;
 mod surrogate;
 mod token;
+pub mod unseal;
 mod validate;
 
 use std::borrow::Cow;
@@ -118,11 +119,18 @@ impl Scrubber {
         })
     }
 
-    /// With the model that the policy names; see [`ner::open`].
-    #[must_use]
-    pub fn with_model(mut self, model: EntityModel) -> Scrubber {
-        self.model = Some(model);
-        self
+    /// With the model that the policy names; see [`ner::open`]. Another one is refused.
+    pub fn with_model(mut self, model: &EntityModel) -> Result<Scrubber> {
+        match &self.ner {
+            Some(ner) if ner.model != model.digest => {
+                Err(Error::usage(format!("the scrub policy finds names with the model {}, and {} was given", ner.model, model.digest))
+                    .hint("give the folder of the model that the training data was scrubbed with"))
+            }
+            _ => {
+                self.model = Some(model.clone());
+                Ok(self)
+            }
+        }
     }
 
     /// Hits of the policy's types, in order, none overlapping another; those of the model are not among them.
@@ -163,10 +171,7 @@ impl Scrubber {
         Ok(match (&self.ner, &self.model) {
             (None, _) => Vec::new(),
             (Some(ner), Some(model)) => ner::hits(ner, model, texts)?,
-            (Some(ner), None) => {
-                return Err(Error::usage(format!("the scrub policy needs the model {} that finds names, and none was given", ner.model))
-                    .hint("name its folder: `ner: …` of predict, `--ner DIR` on the command line"));
-            }
+            (Some(ner), None) => return Err(ner.missing()),
         })
     }
 
@@ -316,6 +321,29 @@ impl Scrubber {
         self.columns.iter().find(|(known, _)| known == name).map_or(ColumnScrub::Scan, |(_, column)| *column)
     }
 
+    /// Texts of one column of the output, scanned or each as a whole, as the policy says; for where every row stays.
+    pub fn scrub_column(&self, texts: Vec<String>, column: &str, counts: &mut ScrubCounts) -> Result<Vec<String>> {
+        match self.column(column) {
+            ColumnScrub::Whole(operator) => {
+                let placeholder = OperatorConfig::from(Operator::Placeholder);
+                let operator = if operator.operator == Operator::DropRow { placeholder } else { operator };
+                Ok(texts.iter().map(|text| self.apply_whole(text, operator, column).unwrap_or_default().into_owned()).collect())
+            }
+            ColumnScrub::Scan | ColumnScrub::Drop => {
+                let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
+                let scrubbed = self.scrub_all(&borrowed, counts)?;
+                let clean: Vec<Option<String>> = scrubbed
+                    .into_iter()
+                    .map(|scrubbed| match scrubbed.text {
+                        Cow::Owned(text) => Some(text),
+                        Cow::Borrowed(_) => None,
+                    })
+                    .collect();
+                Ok(texts.into_iter().zip(clean).map(|(text, clean)| clean.unwrap_or(text)).collect())
+            }
+        }
+    }
+
     /// One operator on a whole value of the output column `column`, whatever is in it. `None`: the row is left out. An
     /// empty value stays empty.
     pub fn apply_whole<'v>(&self, value: &'v str, operator: OperatorConfig, column: &str) -> Option<Cow<'v, str>> {
@@ -340,5 +368,7 @@ fn column_label(column: &str) -> String {
     if label.starts_with(|c: char| c.is_ascii_uppercase()) { label.to_owned() } else { "VALUE".to_owned() }
 }
 
+#[cfg(test)]
+mod operator_tests;
 #[cfg(test)]
 mod tests;

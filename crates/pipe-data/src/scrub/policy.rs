@@ -85,6 +85,9 @@ pub(super) struct PolicyPattern {
 pub(super) struct AllowPolicy {
     /// Digests of values.
     pub(super) values: BTreeSet<String>,
+    /// The digests are keyed.
+    #[serde(default)]
+    pub(super) keyed: bool,
     /// Of whole values.
     pub(super) patterns: Vec<String>,
 }
@@ -98,6 +101,13 @@ pub struct NerPolicy {
     /// Tags to entity types.
     pub labels: BTreeMap<String, String>,
     pub threshold: f64,
+}
+
+impl NerPolicy {
+    pub(crate) fn missing(&self) -> Error {
+        Error::usage(format!("the scrub policy needs the model {} that finds names, and none was given", self.model))
+            .hint("name its folder: `ner: …` of predict, `--ner DIR` on the command line")
+    }
 }
 
 /// Versions before 2: placeholders for some types.
@@ -166,11 +176,15 @@ impl ScrubPolicy {
             for (name, operator) in &config.operators {
                 policy.set_operator(name, *operator, config.entities.is_some())?;
             }
-            policy.rules.columns = config.columns.clone();
             if let Some(ner) = &config.ner {
                 policy.set_model(ner, &root.join(&ner.model))?;
             }
-            policy.set_key(key)?;
+        }
+        // Of these rows, whatever the model's rows had.
+        policy.rules.columns.extend(config.columns.iter().map(|(name, column)| (name.clone(), *column)));
+        policy.set_key(key)?;
+        if config.model.is_none() {
+            policy.hide_allowed(key);
         }
         Ok(policy)
     }
@@ -196,8 +210,8 @@ impl ScrubPolicy {
                 context: pattern.context.clone(),
             });
         }
-        // Values until the key is known; see `set_key`.
-        rules.allow = AllowPolicy { values: file.allow.values.iter().cloned().collect(), patterns: file.allow.patterns.clone() };
+        // Values until the key is known; see `hide_allowed`.
+        rules.allow = AllowPolicy { values: file.allow.values.iter().cloned().collect(), keyed: false, patterns: file.allow.patterns.clone() };
         Ok(policy)
     }
 
@@ -247,8 +261,11 @@ impl ScrubPolicy {
         Ok(())
     }
 
-    /// Notes the key's id where an operator needs it, and puts digests in the place of allowed values.
+    /// Notes the key's id where an operator needs it.
     fn set_key(&mut self, key: Option<&ScrubKey>) -> Result<()> {
+        if self.rules.key.is_some() {
+            return self.check_key(key).map(|_| ());
+        }
         if let Some(operator) = self.keyed_operator() {
             let Some(key) = key else {
                 return Err(Error::usage(format!("the policy's operator `{}` needs a key", operator.name()))
@@ -256,10 +273,15 @@ impl ScrubPolicy {
             };
             self.rules.key = Some(key.id());
         }
+        Ok(())
+    }
+
+    /// Puts digests in the place of allowed values.
+    fn hide_allowed(&mut self, key: Option<&ScrubKey>) {
         let subkey = self.rules.key.as_ref().and(key).map(|key| key.derive(ALLOW));
         let allow = &mut self.rules.allow;
+        allow.keyed = subkey.is_some() && !allow.values.is_empty();
         allow.values = allow.values.iter().map(|value| value_digest(value, subkey.as_deref())).collect();
-        Ok(())
     }
 
     /// As `scrub.json` and `pipe.json` hold it. One made by newer detectors is refused.
