@@ -15,17 +15,14 @@
 
 mod detect;
 mod entity;
-mod fold;
-mod patterns;
 mod policy;
-mod validate;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use detect::Detector;
+use detect::{Detector, DetectorOptions};
 pub use entity::{Entity, Hit, Verdict};
 pub use policy::{DETECTOR_VERSION, ScrubPolicy};
 
@@ -73,7 +70,7 @@ pub struct Scrubber {
 
 impl Scrubber {
     pub fn new(policy: &ScrubPolicy) -> Scrubber {
-        Scrubber { detector: Detector::new(policy.entities()) }
+        Scrubber { detector: Detector::new(&DetectorOptions { entities: policy.entities(), strict: policy.strict() }) }
     }
 
     /// Hits of the policy's types, in order, none overlapping another.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Entity;
 
 /// Part of every policy's digest and of the keys of stages that scrub. Bump when the detectors find more, less or other things than before.
-pub const DETECTOR_VERSION: u32 = 1;
+pub const DETECTOR_VERSION: u32 = 2;
 
 /// A policy's name, and the types that it replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ impl ScrubPolicy {
 
     pub(super) fn entities(&self) -> Vec<Entity> {
         Entity::ALL.iter().copied().filter(|entity| self.entities.contains(entity.name())).collect()
+    }
+
+    pub(super) fn strict(&self) -> bool {
+        self.policy == "strict"
     }
 
     /// Equal for policies that replace the same things.
