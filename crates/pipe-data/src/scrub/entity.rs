@@ -24,6 +24,15 @@ macro_rules! entities {
                 }
             }
 
+            /// One bit for each type that pipe knows itself, for sets of them.
+            pub(super) const fn bit(self) -> u32 {
+                enum Position { $($variant),* }
+                match self {
+                    $(Entity::$variant => 1 << Position::$variant as u32,)*
+                    Entity::Custom(_) => 0,
+                }
+            }
+
             /// What stands in its place; a custom one's is in its policy.
             pub fn placeholder(self) -> &'static str {
                 match self {

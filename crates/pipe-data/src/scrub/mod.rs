@@ -23,17 +23,13 @@ mod custom;
 mod detect;
 mod edits;
 mod entity;
-mod fold;
 mod key;
 pub mod ner;
 mod operator;
-mod overlap;
-mod patterns;
 mod policy;
 mod surrogate;
 mod token;
 pub mod unseal;
-mod validate;
 
 use std::borrow::Cow;
 
@@ -42,13 +38,12 @@ use pipe_core::{Error, Result};
 
 pub use counts::ScrubCounts;
 use custom::{Allowed, Custom};
-use detect::Detector;
+use detect::{Detector, DetectorOptions, resolve_overlaps};
 pub use edits::{Edit, Edits};
 pub use entity::{Entity, Hit, Verdict};
 pub use key::ScrubKey;
 pub use ner::EntityModel;
 use operator::{Kind, Operators};
-use overlap::resolve_overlaps;
 pub use policy::{DETECTOR_VERSION, NerPolicy, ScrubPolicy};
 use token::TokenKind;
 
@@ -100,7 +95,8 @@ impl Scrubber {
         let rule =
             |(entity, operator): (Entity, OperatorConfig)| Rule { entity, name: entity.name().into(), label: label(entity.placeholder()), operator };
         let mut rules: Vec<Rule> = policy.operators().map(rule).collect();
-        let detector = Detector::new(rules.iter().map(|rule| rule.entity).collect());
+        let entities = rules.iter().map(|rule| rule.entity).collect();
+        let detector = Detector::new(&DetectorOptions { entities, strict: policy.strict() });
         for (at, pattern) in policy.patterns().iter().enumerate() {
             let entity = Entity::Custom(u8::try_from(at).map_err(|_| Error::input("the scrub policy has too many patterns"))?);
             let name = pattern.name.clone().into();

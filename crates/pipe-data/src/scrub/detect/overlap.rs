@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Hit;
+use super::super::Hit;
 
 /// Leaves `hits` in order, none overlapping another. What a loser covers and no winner does stays a hit of the loser's
 /// type, so that no byte that was found survives.
-pub(super) fn resolve_overlaps(hits: &mut Vec<Hit>) {
+pub(in super::super) fn resolve_overlaps(hits: &mut Vec<Hit>) {
     if hits.windows(2).all(|pair| pair[0].end <= pair[1].start) {
         return;
     }
@@ -32,7 +32,7 @@ pub(super) fn resolve_overlaps(hits: &mut Vec<Hit>) {
             free.push((from, hit.end));
         }
         for (start, end) in free {
-            kept.insert(start, Hit { start, end, ..hit });
+            kept.insert(start, Hit { start, end, ..hit.clone() });
         }
     }
     hits.extend(kept.into_values());

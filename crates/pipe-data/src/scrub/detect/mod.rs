@@ -1,0 +1,80 @@
+//! Finds personal data: one pass over the bytes stops at anchors, and bounded parsers around each decide.
+//!
+//! ```text
+//! text ──class table──▶ anchors: digit runs, @ . : = -, capital letters, some Han characters
+//!          │                 │
+//!          │ full-width?     ▼
+//!          └──▶ fold, again  number window · host · label · name · chain of address parts ──▶ validators ──▶ hits
+//! ```
+//!
+//! An anchor is what every value of some type must contain: an e-mail address its `@`, a card its digits, a Chinese
+//! address its 路 or 号. Context words are looked for only within a bounded window before a candidate that needs them.
+//! No parser reads more than a fixed number of bytes around its anchor, so that any text takes linear time.
+//! Boundaries are digit runs or ASCII: a Unicode `\b` sees none between a Han character and a digit.
+
+mod address;
+mod anchors;
+mod bank;
+mod chinese_address;
+mod chinese_name;
+mod context;
+mod date;
+mod fold;
+mod identity;
+mod name;
+mod network;
+mod number;
+mod overlap;
+mod phone;
+mod place;
+mod plate;
+mod scan;
+mod secret;
+mod words;
+
+use super::{Entity, Hit};
+use anchors::Anchors;
+use fold::Folded;
+pub(super) use overlap::resolve_overlaps;
+use scan::{Scan, Stop};
+
+/// What is looked for, and how hard.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DetectorOptions {
+    pub(super) entities: Vec<Entity>,
+    /// Also what is as often harmless: short telephone numbers and dates without a context word, names of a list.
+    pub(super) strict: bool,
+}
+
+pub(super) struct Detector {
+    /// Bits of [`Entity::bit`].
+    types: u32,
+    strict: bool,
+    anchors: Anchors,
+}
+
+impl Detector {
+    pub(super) fn new(options: &DetectorOptions) -> Detector {
+        let types = options.entities.iter().fold(0, |types, entity| types | entity.bit());
+        Detector { types, strict: options.strict, anchors: Anchors::new(types, options.strict) }
+    }
+
+    /// Hits in order, none overlapping another; offsets are those of `text`.
+    pub(super) fn find(&self, text: &str) -> Vec<Hit> {
+        if self.types == 0 {
+            return Vec::new();
+        }
+        let mut scan = Scan::new(text, self.types, self.strict, &self.anchors);
+        if scan.run(true) == Stop::Folds {
+            let folded = Folded::new(text);
+            let mut scan = Scan::new(&folded.text, self.types, self.strict, &self.anchors);
+            scan.run(false);
+            let mut hits = scan.into_hits();
+            for hit in &mut hits {
+                (hit.start, hit.end) = folded.range(hit.start, hit.end);
+            }
+            return hits;
+        }
+        scan.into_hits()
+    }
+}

@@ -1,0 +1,196 @@
+//! The pass: from anchor to anchor, and what was found on the way.
+
+use super::super::{Entity, Hit, Verdict};
+use super::anchors::{Anchors, Class};
+use super::context::{self, Context};
+use super::{chinese_address, chinese_name, date, fold, name, network, number, resolve_overlaps, secret};
+
+/// Why a pass ended.
+#[derive(PartialEq)]
+pub(super) enum Stop {
+    /// At the end of the text.
+    End,
+    /// At a character that hides a value: the text must be folded first.
+    Folds,
+}
+
+/// What a parser found, with offsets into the text that it read.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub(super) entity: Entity,
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) score: f32,
+    pub(super) verdict: Verdict,
+}
+
+impl Found {
+    pub(super) fn new(entity: Entity, start: usize, end: usize, score: f32, verdict: Verdict) -> Found {
+        Found { entity, start, end, score, verdict }
+    }
+
+    /// The surer of both, then the longer.
+    pub(super) fn better(self, other: Option<Found>) -> Found {
+        match other {
+            Some(other) if (other.score, other.end - other.start) > (self.score, self.end - self.start) => other,
+            _ => self,
+        }
+    }
+}
+
+pub(super) struct Scan<'t> {
+    pub(super) text: &'t str,
+    pub(super) bytes: &'t [u8],
+    pub(super) strict: bool,
+    types: u32,
+    anchors: &'t Anchors,
+    hits: Vec<Hit>,
+    /// Where the last hit ends: no value and no context word reaches back over it.
+    pub(super) floor: usize,
+    /// The context of the last hit, which a value beside it in a list shares.
+    last_context: Context,
+    /// What a parser refused is not tried again from its middle: hosts, colon-separated numbers, tokens.
+    pub(super) refused_until: usize,
+}
+
+impl<'t> Scan<'t> {
+    pub(super) fn new(text: &'t str, types: u32, strict: bool, anchors: &'t Anchors) -> Scan<'t> {
+        Scan { text, bytes: text.as_bytes(), strict, types, anchors, hits: Vec::new(), floor: 0, last_context: Context::default(), refused_until: 0 }
+    }
+
+    pub(super) fn wants(&self, entity: Entity) -> bool {
+        self.types & entity.bit() != 0
+    }
+
+    pub(super) fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
+    /// The byte before `at`; 0 at the beginning of the text.
+    pub(super) fn before(&self, at: usize) -> u8 {
+        if at == 0 { 0 } else { self.bytes[at - 1] }
+    }
+
+    /// The character before `at`.
+    pub(super) fn char_before(&self, at: usize) -> Option<char> {
+        self.text[..at].chars().next_back()
+    }
+
+    /// The character at `at`.
+    pub(super) fn char_at(&self, at: usize) -> Option<char> {
+        self.text[at..].chars().next()
+    }
+
+    /// The context words in front of a value.
+    pub(super) fn context(&self, at: usize) -> Context {
+        let gap = &self.bytes[self.floor.min(at)..at];
+        if !self.hits.is_empty() && (gap.len() <= 8) && context::is_list_gap(gap) {
+            return self.last_context;
+        }
+        context::before(self.text, self.floor, at)
+    }
+
+    pub(super) fn push(&mut self, found: Found) -> usize {
+        if self.wants(found.entity) {
+            if self.floor > found.start || context::is_list_gap(&self.bytes[self.floor..found.start]) {
+                // The context stays that of the list.
+            } else {
+                self.last_context = context::of_entity(found.entity);
+            }
+            self.hits.push(Hit { entity: found.entity, start: found.start, end: found.end, score: found.score, verdict: found.verdict });
+            self.floor = self.floor.max(found.end);
+        }
+        found.end
+    }
+
+    pub(super) fn into_hits(self) -> Vec<Hit> {
+        let mut hits = self.hits;
+        resolve_overlaps(&mut hits);
+        hits
+    }
+
+    /// One pass. `folds`: stop at the first character that asks for folding.
+    pub(super) fn run(&mut self, folds: bool) -> Stop {
+        let (bytes, anchors) = (self.bytes, self.anchors);
+        let classes = &anchors.classes;
+        let mut at = 0;
+        while at < bytes.len() {
+            let class = classes[usize::from(bytes[at])];
+            if class == Class::Plain {
+                at += 1;
+                // Eight at a time: most bytes of most texts are no anchors.
+                while let Some(block) = bytes.get(at..at + 8)
+                    && block.iter().fold(0, |all, b| all | classes[usize::from(*b)] as u8) == 0
+                {
+                    at += 8;
+                }
+                continue;
+            }
+            at = match class {
+                Class::Han => {
+                    let mut next = at;
+                    while next + 2 < bytes.len() && (0xe4..=0xe9).contains(&bytes[next]) {
+                        let code =
+                            usize::from(bytes[next] & 0xf) << 12 | usize::from(bytes[next + 1] & 0x3f) << 6 | usize::from(bytes[next + 2] & 0x3f);
+                        if anchors.stops_at(code) {
+                            self.han(next, code);
+                        }
+                        next += 3;
+                    }
+                    next.max(self.floor).max(at + 1)
+                }
+                Class::Digit => number::at(self, at),
+                Class::At => network::at_sign(self, at),
+                Class::Colon => {
+                    let next = network::colon(self, at);
+                    if next > at + 1 { next } else { self.label(at, at + 1) }
+                }
+                Class::Equals => self.label(at, at + 1),
+                Class::Dot => network::dot(self, at),
+                Class::Dash => {
+                    let next = secret::private_key(self, at);
+                    if next > at + 1 { next } else { network::mac_of_letters(self, at) }
+                }
+                Class::Capital => name::capital(self, at),
+                Class::Other => {
+                    if folds && fold::asks(bytes, at) {
+                        return Stop::Folds;
+                    }
+                    if bytes[at..].starts_with("：".as_bytes()) { self.label(at, at + 3) } else { at + 1 }
+                }
+                Class::Plain => at + 1,
+            };
+        }
+        Stop::End
+    }
+
+    /// What follows `label:` or `label=`.
+    fn label(&mut self, at: usize, behind: usize) -> usize {
+        let next = secret::labelled(self, at, behind);
+        if next > behind { next } else { name::labelled(self, at, behind).max(behind) }
+    }
+
+    fn han(&mut self, at: usize, code: usize) {
+        let Some(c) = char::from_u32(code as u32) else { return };
+        if at < self.floor {
+            return;
+        }
+        if self.wants(Entity::Person) {
+            chinese_name::anchor(self, at, c);
+        }
+        if at < self.floor {
+            return;
+        }
+        match c {
+            '生' if self.wants(Entity::DateOfBirth) => date::chinese_birthday(self, at),
+            '微' => name::chinese_account(self, at),
+            '密' | '口' => secret::chinese_password(self, at),
+            '路' | '街' | '道' | '巷' | '弄' | '村' | '镇' | '乡' | '同' | '区' | '县' if self.wants(Entity::Address) => {
+                if let Some(found) = chinese_address::around(self, at) {
+                    self.push(found);
+                }
+            }
+            _ => {}
+        }
+    }
+}
