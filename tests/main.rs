@@ -40,6 +40,8 @@ mod rows;
 mod sample;
 #[path = "pipeline/schema.rs"]
 mod schema;
+#[path = "pipeline/scrub.rs"]
+mod scrub;
 #[path = "pipeline/shards.rs"]
 mod shards;
 #[path = "pipeline/table.rs"]

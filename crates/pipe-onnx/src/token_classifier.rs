@@ -79,3 +79,87 @@ fn session(environment: &Environment, path: &Path) -> Result<Session> {
             .hint("the file is damaged or was made for another runtime; export the model again")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Dim, Graph, Initializer};
+    use crate::proto::DataType;
+    use crate::testing::native;
+    use crate::write::{INLINE_LIMIT, write};
+
+    /// Tags of the words of `tests/fixtures/tiny-ner/tokenizer.json`: O, B-PER, I-PER, B-LOC.
+    const TAGS: [usize; 12] = [0, 0, 0, 0, 1, 2, 3, 1, 2, 0, 0, 0];
+    const LABELS: usize = 4;
+
+    /// A model that tags each word by itself: one look-up.
+    fn look_up(folder: &Path) {
+        let mut graph = Graph::default();
+        let (rows, tokens) = (Dim::Symbol("batch_size"), Dim::Symbol("sequence_length"));
+        let ids = graph.input("input_ids", DataType::Int64, &[rows, tokens]);
+        graph.input("attention_mask", DataType::Int64, &[rows, tokens]);
+        let scores: Vec<f32> = TAGS.iter().flat_map(|tag| (0..LABELS).map(move |at| if at == *tag { 4.0 } else { 0.0 })).collect();
+        let table = graph.initializer("tags", || Initializer {
+            name: "tags".into(),
+            kind: DataType::Float,
+            dims: vec![TAGS.len() as i64, LABELS as i64],
+            data: scores.iter().flat_map(|score| score.to_le_bytes()).collect(),
+            transposed: false,
+        });
+        let logits = graph.node("Gather", "look_up", &[&table, &ids.name], vec![], DataType::Float, &[rows, tokens, Dim::Size(LABELS as i64)]);
+        graph.output(&logits, "logits").unwrap();
+        let (graph, initializers) = graph.finish("tiny-ner");
+        write(folder, &graph, &initializers, &[], INLINE_LIMIT).unwrap();
+    }
+
+    /// `PIPE_WRITE_FIXTURES=1` writes it.
+    #[test]
+    fn the_fixture_is_this_model() {
+        let folder = tempfile::tempdir().unwrap();
+        look_up(folder.path());
+        let made = std::fs::read(folder.path().join(MODEL_FILE)).unwrap();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny-ner").join(MODEL_FILE);
+        if std::env::var_os("PIPE_WRITE_FIXTURES").is_some() {
+            std::fs::write(&fixture, &made).unwrap();
+        }
+        assert!(std::fs::read(&fixture).unwrap() == made, "{} is another model", fixture.display());
+    }
+
+    #[test]
+    fn every_token_gets_its_scores_whatever_is_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        look_up(folder.path());
+        let classifier = TokenClassifier::open(folder.path(), &native(), LABELS).unwrap();
+        let score = |ids: Vec<Vec<i64>>| {
+            let batch = Batch {
+                length: ids[0].len(),
+                rows: (0..ids.len()).collect(),
+                attention_mask: ids.iter().flatten().map(|_| 1).collect(),
+                token_type_ids: ids.iter().flatten().map(|_| 0).collect(),
+                input_ids: ids.into_iter().flatten().collect(),
+                labels: vec![],
+            };
+            classifier.score(&batch)
+        };
+        let scores = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| score(vec![vec![2, 4, 5], vec![6, 9, 0]]).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(scores.iter().all(|each| *each == scores[0]));
+        let best: Vec<usize> = scores[0].rows().map(pipe_core::argmax).collect();
+        assert_eq!(best, [0, 1, 2, 3, 0, 0]);
+        // A token outside the vocabulary is an error, and the session after it works.
+        assert!(score(vec![vec![99]]).is_err());
+        assert!(score(vec![vec![4]]).is_ok());
+    }
+
+    #[test]
+    fn a_model_of_other_tags_or_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        look_up(folder.path());
+        let open = |labels| TokenClassifier::open(folder.path(), &native(), labels).err().unwrap().message;
+        assert!(open(3).contains("scores 4 tags, config.json names 3"));
+        std::fs::write(folder.path().join(MODEL_FILE), "no graph").unwrap();
+        assert!(open(LABELS).contains("cannot be loaded"));
+    }
+}

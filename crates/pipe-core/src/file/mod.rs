@@ -30,7 +30,7 @@ pub use de::from_node;
 pub use diagnostic::{Problem, SourceId, Sources, Span, nearest, suggestion};
 pub use matrix::matching;
 pub use node::{Key, Node, Value, parse};
-pub use policy::{AllowList, NamedPattern, PolicyFile};
+pub use policy::{AllowList, CheckRegex, NamedPattern, PolicyFile, RegexUse};
 use stages::STAGE_KEYS;
 pub use stages::{Reference, Stage, Target, folder_name};
 use vars::Variables;

@@ -21,6 +21,18 @@ use super::{MAX_PROBLEMS, VERSION, from_node};
 use crate::config::{ENTITIES, EntityRule, Operator, OperatorConfig, POLICIES};
 use crate::error::{Error, Result};
 
+/// Says what is wrong with a regular expression.
+pub type CheckRegex = dyn Fn(&str, RegexUse) -> Result<(), String>;
+
+/// What a regular expression is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegexUse {
+    /// Values are looked for in texts.
+    Find,
+    /// One value is compared as a whole.
+    Whole,
+}
+
 /// More patterns than this would be a program, and each is a pass over every text.
 const MAX_PATTERNS: usize = 64;
 const MAX_NAME: usize = 40;
@@ -99,9 +111,8 @@ impl NamedPattern {
 }
 
 impl PolicyFile {
-    /// Reads the file at `path`. `check_regex` says what is wrong with a regular expression. Every problem found is in
-    /// the one error, with its place.
-    pub fn load(path: &Path, check_regex: &dyn Fn(&str) -> Result<(), String>) -> Result<PolicyFile> {
+    /// Reads the file at `path`. Every problem found is in the one error, with its place.
+    pub fn load(path: &Path, check_regex: &CheckRegex) -> Result<PolicyFile> {
         let text = match std::fs::read(path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -114,7 +125,7 @@ impl PolicyFile {
     }
 
     /// Reads a file's text, which stands at `path`.
-    pub fn parse(text: &str, path: &Path, check_regex: &dyn Fn(&str) -> Result<(), String>) -> Result<PolicyFile> {
+    pub fn parse(text: &str, path: &Path, check_regex: &CheckRegex) -> Result<PolicyFile> {
         let mut sources = Sources::default();
         let source = sources.add(path.display().to_string(), text);
         let root = parse(text, source).map_err(|problem| sources.error(&[problem]))?;
@@ -125,7 +136,7 @@ impl PolicyFile {
         if problems.is_empty() { Ok(file) } else { Err(sources.error(&problems)) }
     }
 
-    fn check(&self, root: &Node, source: SourceId, check_regex: &dyn Fn(&str) -> Result<(), String>, problems: &mut Vec<Problem>) {
+    fn check(&self, root: &Node, source: SourceId, check_regex: &CheckRegex, problems: &mut Vec<Problem>) {
         let start = Span { source, start: 0, end: 0 };
         match self.version {
             Some(VERSION) => {}
@@ -171,13 +182,13 @@ impl PolicyFile {
             if pattern.context.iter().any(|word| word.trim().is_empty()) {
                 problems.push(Problem::new(at("context"), "a context word is empty"));
             }
-            if let Err(message) = check_regex(&pattern.regex) {
+            if let Err(message) = check_regex(&pattern.regex, RegexUse::Find) {
                 problems.push(Problem::new(at("regex"), message));
             }
         }
         let allow = |key: &str| root.get("allow").and_then(|allow| allow.get(key)).map_or(&[][..], items);
         for (pattern, node) in self.allow.patterns.iter().zip(allow("patterns")) {
-            if let Err(message) = check_regex(pattern) {
+            if let Err(message) = check_regex(pattern, RegexUse::Whole) {
                 problems.push(Problem::new(node.span, message));
             }
         }
@@ -220,7 +231,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<PolicyFile> {
-        PolicyFile::parse(text, Path::new("policy.yaml"), &|regex| if regex.contains('(') { Err("not closed".into()) } else { Ok(()) })
+        PolicyFile::parse(text, Path::new("policy.yaml"), &|regex, _| if regex.contains('(') { Err("not closed".into()) } else { Ok(()) })
     }
 
     #[test]

@@ -56,6 +56,11 @@ const INGEST: &[Setting] = &[
     keyed("labels.unmapped", &[r#""reject""#, r#""filter""#, r#""keep""#]),
     keyed("scrub.policy", &[r#""standard""#, r#""strict""#, r#""minimal""#, r#""none""#]),
     keyed("scrub.entities", &["null", "[]", r#"["email"]"#, r#"["email", "phone"]"#]),
+    keyed("scrub.operators", &["{}", r#"{"email": "redact"}"#, r#"{"email": {"operator": "mask", "keep_last": 4}}"#, r#"{"email": "mask"}"#]),
+    keyed("scrub.columns", &["{}", r#"{"note": "drop"}"#, r#"{"note": "keep", "other": "scan"}"#]),
+    // The key's id is part of the environment, the model's content an asset.
+    left_out("scrub.key", &["null", r#"{"file": "a.key"}"#, r#"{"env": "KEY"}"#]),
+    keyed("scrub.ner", &["null", r#"{"model": "a"}"#, r#"{"model": "a", "threshold": 0.9}"#, r#"{"model": "a", "labels": {"NAME": "person"}}"#]),
     left_out("scrub.model", &["null", r#""a/model""#, r#""b/model""#]),
     keyed("dedup", &[r#""exact""#, r#""near""#, r#""none""#]),
     keyed("near.bands", &["14", "9"]),
@@ -146,6 +151,8 @@ const PREDICT: &[Setting] = &[
     left_out("model", &["null", r#""a/model""#]),
     keyed("tokens_per_batch", &["1024", "2048"]),
     keyed("scrub", &["true", "false"]),
+    left_out("key", &["null", r#"{"file": "a.key"}"#, r#"{"env": "KEY"}"#]),
+    left_out("ner", &["null", r#""a/model""#]),
     left_out("threads", &["null", "2"]),
 ];
 

@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 
 use regex_automata::meta::{Config, Regex};
-use regex_automata::{Anchored, Input};
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Hir, Look};
 
 use super::canonical::loose;
 use super::policy::{AllowPolicy, PolicyPattern};
 use super::{Entity, Hit, Verdict};
+use pipe_core::file::RegexUse;
 use pipe_core::{Error, Result};
 
 /// Longer values are found by no pattern.
@@ -22,11 +22,11 @@ const MAX_SIZE: usize = 4 << 20;
 const CONTEXT_REACH: usize = 96;
 
 /// What is wrong with a regular expression, and where in it.
-pub(super) fn check_regex(source: &str) -> Result<(), String> {
-    compile(source, false).map(|_| ())
+pub(super) fn check_regex(source: &str, purpose: RegexUse) -> Result<(), String> {
+    compile(source, purpose).map(|_| ())
 }
 
-fn compile(source: &str, of_nothing: bool) -> Result<Regex, String> {
+fn compile(source: &str, purpose: RegexUse) -> Result<Regex, String> {
     let hir = regex_syntax::parse(source).map_err(|error| {
         let (message, span) = match &error {
             regex_syntax::Error::Parse(error) => (error.kind().to_string(), *error.span()),
@@ -35,8 +35,11 @@ fn compile(source: &str, of_nothing: bool) -> Result<Regex, String> {
         };
         format!("not a regular expression, at its character {}: {message}", source[..span.start.offset].chars().count() + 1)
     })?;
+    if purpose == RegexUse::Whole {
+        return build(&Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]));
+    }
     let properties = hir.properties();
-    if !of_nothing && properties.minimum_len().is_none_or(|length| length == 0) {
+    if properties.minimum_len().is_none_or(|length| length == 0) {
         return Err("the pattern matches the empty text, which is everywhere".into());
     }
     if properties.maximum_len().is_none_or(|length| length > MAX_MATCH) {
@@ -63,7 +66,8 @@ struct Pattern {
 impl Custom {
     pub(super) fn new(patterns: &[PolicyPattern]) -> Result<Custom> {
         let compiled = patterns.iter().map(|pattern| {
-            let regex = compile(&pattern.regex, false).map_err(|message| Error::input(format!("the pattern `{}`: {message}", pattern.name)))?;
+            let regex =
+                compile(&pattern.regex, RegexUse::Find).map_err(|message| Error::input(format!("the pattern `{}`: {message}", pattern.name)))?;
             Ok(Pattern { regex, score: pattern.score, context: pattern.context.iter().map(|word| word.to_lowercase()).collect() })
         });
         compiled.collect::<Result<_>>().map(Custom)
@@ -109,7 +113,8 @@ pub(super) struct Allowed {
 impl Allowed {
     /// `key`: what the values' digests are keyed with, where they are.
     pub(super) fn new(allow: &AllowPolicy, key: Option<[u8; 32]>) -> Result<Allowed> {
-        let compile = |source: &String| compile(source, true).map_err(|message| Error::input(format!("a pattern of the allow-list: {message}")));
+        let compile =
+            |source: &String| compile(source, RegexUse::Whole).map_err(|message| Error::input(format!("a pattern of the allow-list: {message}")));
         Ok(Allowed {
             values: allow.values.clone(),
             patterns: allow.patterns.iter().map(compile).collect::<Result<_>>()?,
@@ -118,12 +123,8 @@ impl Allowed {
     }
 
     pub(super) fn is_allowed(&self, value: &str) -> bool {
-        let whole = |regex: &Regex| {
-            // A shorter alternative may come first: what counts is whether any match is as long as the value.
-            let input = Input::new(value).anchored(Anchored::Yes);
-            regex.search(&input).is_some_and(|found| found.end() == value.len())
-        };
-        (!self.values.is_empty() && self.values.contains(&value_digest(value, self.key.as_ref()))) || self.patterns.iter().any(whole)
+        (!self.values.is_empty() && self.values.contains(&value_digest(value, self.key.as_ref())))
+            || self.patterns.iter().any(|regex| regex.is_match(value))
     }
 }
 

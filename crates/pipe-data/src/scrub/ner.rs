@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use pipe_core::{Batch, Error, IoContext, Logits, Result, argmax, batches_by_length, digest, softmax};
 use serde::Deserialize;
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 
 use super::{Entity, Hit, NerPolicy, Verdict};
 
@@ -66,9 +66,11 @@ pub fn open(folder: &Path, scorer: impl FnOnce(usize) -> Result<Arc<ScoreTokens>
         return Err(Error::input(format!("`id2label` of {} does not name the tags from 0 on", folder.join(MODEL_FILES[0]).display()))
             .hint("give a model for token classification, exported with its config.json"));
     };
-    let tokenizer = tokenizer(folder, config.window())?;
+    let tokenizer = tokenizer(folder)?;
+    let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    let window = config.window().saturating_sub(special).max(4);
     let score = scorer(tags.len())?;
-    let model = Model { tokenizer, tags, pad_token_id: config.pad_token_id.unwrap_or(0), score };
+    let model = Model { tokenizer, window, tags, pad_token_id: config.pad_token_id.unwrap_or(0), score };
     Ok(EntityModel { digest, find: Arc::new(move |texts| model.find(texts)) })
 }
 
@@ -91,21 +93,14 @@ impl ModelConfig {
     }
 }
 
-fn tokenizer(folder: &Path, window: usize) -> Result<Tokenizer> {
+fn tokenizer(folder: &Path) -> Result<Tokenizer> {
     let path = folder.join(MODEL_FILES[1]);
     let bad = |_| Error::input(format!("{} cannot be read as a tokenizer", path.display()));
     let mut tokenizer = Tokenizer::from_file(&path).map_err(bad)?;
     tokenizer.with_padding(None);
-    let inner = window.saturating_sub(added(&tokenizer)).max(2);
-    let truncation =
-        TruncationParams { max_length: window, strategy: TruncationStrategy::LongestFirst, stride: inner / 4, direction: TruncationDirection::Right };
-    tokenizer.with_truncation(Some(truncation)).map_err(bad)?;
+    // What it would cut off goes through the model in windows.
+    tokenizer.with_truncation(None).map_err(bad)?;
     Ok(tokenizer)
-}
-
-/// Special tokens of one window.
-fn added(tokenizer: &Tokenizer) -> usize {
-    tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false))
 }
 
 /// What a tag says: the part of a span, and of which kind. `O` has no kind.
@@ -131,6 +126,8 @@ impl Tag {
 
 struct Model {
     tokenizer: Tokenizer,
+    /// Tokens of a text that go through the model together.
+    window: usize,
     tags: Vec<Tag>,
     pad_token_id: i64,
     score: Arc<ScoreTokens>,
@@ -146,18 +143,21 @@ struct Word {
 
 impl Model {
     fn find(&self, texts: &[&str]) -> Result<Vec<Vec<ModelSpan>>> {
+        // Tokens that a window shares with the one before it.
+        let stride = self.window / 4;
         // Windows of all texts, in their order.
         let mut windows: Vec<(usize, Encoding)> = Vec::new();
         for (at, text) in texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             // The library's message may quote the text.
             let failed = |_| Error::stage("the tokenizer of the model that finds names cannot encode a row");
-            let mut first = self.tokenizer.encode(*text, true).map_err(failed)?;
+            let mut first = self.tokenizer.encode(*text, false).map_err(failed)?;
+            first.truncate(self.window, stride, TruncationDirection::Right);
             let more = first.take_overflowing();
-            windows.push((at, first));
-            windows.extend(more.into_iter().map(|window| (at, window)));
+            for window in std::iter::once(first).chain(more) {
+                windows.push((at, self.tokenizer.post_process(window, None, true).map_err(failed)?));
+            }
         }
         let best = self.best_tags(&windows)?;
-        let stride = self.tokenizer.get_truncation().map_or(0, |truncation| truncation.stride);
         let mut spans = Vec::with_capacity(texts.len());
         let mut from = 0;
         for (at, text) in texts.iter().enumerate() {
