@@ -3,9 +3,11 @@
 //! All of them live here so that a machine without libtorch or ONNX Runtime validates, plans, explains and keys
 //! the same file. A setting that equals its default stays out of the key, so adding one invalidates nothing.
 
+mod base;
 mod evaluate;
 mod export;
 mod ingest;
+mod new_model;
 mod predict;
 mod run;
 mod tokenize;
@@ -20,12 +22,14 @@ use serde_json::Value;
 
 use crate::file::{Node, Problem, from_node, suggestion};
 
+pub use base::{Base, NewModel, Scratch};
 pub use evaluate::{EvaluateConfig, Gate, GateOperator};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{ColumnsConfig, Dedup, DriftAction, DriftConfig, IngestConfig, RejectsConfig, ScrubConfig, SourceConfig, SourceFormat, SplitConfig};
+pub use new_model::{ModelType, NewModelConfig};
 pub use predict::PredictConfig;
 pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
-pub use tokenize::{Padding, TokenizeConfig, Truncation};
+pub use tokenize::{Padding, TokenizeConfig, TokenizerKind, TrainTokenizerConfig, Truncation};
 pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
 pub use units::{ByteSize, HumanDuration};
 
@@ -112,6 +116,8 @@ pub struct Asset {
 pub enum AssetKind {
     /// `config.json` and the weights of a model folder.
     Model,
+    /// A `config.json` alone.
+    ModelConfig,
     /// The tokenizer's files of a model folder.
     Tokenizer,
     /// A folder written by the export stage.
@@ -163,8 +169,21 @@ impl StageConfig {
             StageConfig::Ingest(config) => {
                 semantic(config.as_ref(), &IngestConfig::default(), &["source.paths", "source.settle", "source.min_files", "scrub.model", "drift"])
             }
-            StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
-            StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
+            StageConfig::Tokenize(config) => {
+                let mut value = semantic(&config.canonical(), &TokenizeConfig::default(), &["tokenizer"]);
+                strip_inner_defaults(&mut value, "/train_tokenizer", &TrainTokenizerConfig::default());
+                value
+            }
+            StageConfig::Train(config) => {
+                let mut left_out = vec!["model.train_tokenizer", "device", "torch_threads"];
+                // A path is keyed by what is there.
+                if !matches!(config.model.new_model(), Some(NewModel::Inline(_))) {
+                    left_out.push("model");
+                }
+                let mut value = semantic(&config.canonical(), &TrainConfig::default(), &left_out);
+                strip_inner_defaults(&mut value, "/model/config", &NewModelConfig::default());
+                value
+            }
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
             StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "threads"]),
@@ -175,8 +194,11 @@ impl StageConfig {
     pub fn set_asset(&mut self, setting: &str, path: PathBuf) {
         match (self, setting) {
             (StageConfig::Ingest(config), "scrub.model") => config.scrub.model = Some(path),
-            (StageConfig::Tokenize(config), "tokenizer") => config.tokenizer = path,
-            (StageConfig::Train(config), "model") => config.model = path,
+            (StageConfig::Tokenize(config), "tokenizer") => config.tokenizer = Base::Folder(path),
+            (StageConfig::Train(config), "model") => config.model = Base::Folder(path),
+            (StageConfig::Train(config), "model.config") => {
+                config.model = Base::Scratch(Box::new(Scratch { train_tokenizer: None, config: Some(NewModel::File(path)) }));
+            }
             (StageConfig::Predict(config), "model") => config.model = Some(path),
             (StageConfig::Evaluate(config), "model") => config.model = Some(path),
             _ => {}
@@ -188,8 +210,14 @@ impl StageConfig {
         let asset = |setting, path: &PathBuf, kind| Asset { setting, path: path.clone(), kind };
         match self {
             StageConfig::Ingest(config) => config.scrub.model.iter().map(|path| asset("scrub.model", path, AssetKind::Provenance)).collect(),
-            StageConfig::Tokenize(config) => vec![asset("tokenizer", &config.tokenizer, AssetKind::Tokenizer)],
-            StageConfig::Train(config) => vec![asset("model", &config.model, AssetKind::Model)],
+            StageConfig::Tokenize(config) => {
+                config.tokenizer.folder().map(|path| asset("tokenizer", path, AssetKind::Tokenizer)).into_iter().collect()
+            }
+            StageConfig::Train(config) => match (&config.model, config.model.new_model()) {
+                (_, Some(NewModel::File(path))) => vec![asset("model.config", path, AssetKind::ModelConfig)],
+                (Base::Folder(path), _) => vec![asset("model", path, AssetKind::Model)],
+                (Base::Scratch(_), _) => Vec::new(),
+            },
             StageConfig::Predict(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
             StageConfig::Evaluate(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
             StageConfig::Export(_) => Vec::new(),
@@ -264,6 +292,13 @@ fn semantic<C: Serialize>(config: &C, default: &C, left_out: &[&str]) -> Value {
     }
     strip_defaults(&mut value, &to_value(default));
     value
+}
+
+/// The same for a mapping whose being there says something: it stays, even if all in it is left out.
+fn strip_inner_defaults<C: Serialize>(value: &mut Value, pointer: &str, default: &C) {
+    if let Some(inner) = value.pointer_mut(pointer) {
+        strip_defaults(inner, &serde_json::to_value(default).expect("settings are plain data"));
+    }
 }
 
 fn remove(value: &mut Value, path: &str) {
