@@ -36,6 +36,8 @@ mod rows;
 mod sample;
 #[path = "pipeline/schema.rs"]
 mod schema;
+#[path = "pipeline/scratch.rs"]
+mod scratch;
 #[path = "pipeline/shards.rs"]
 mod shards;
 #[path = "pipeline/table.rs"]
