@@ -136,7 +136,10 @@ fn what_does_not_go_together_is_refused() {
     }
     project.run(&["train", "--set", "train.with.model={ config: none/config.json }"]).fails(12, &["none/config.json", "model.config"]);
     // A file serves as well, and its content is part of the key.
-    project.write("shape.json", r#"{"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}"#);
+    project.write(
+        "shape.json",
+        r#"{"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}"#,
+    );
     let by_file = ["train", "--set", "train.with.model={ config: shape.json }", "--set", "train.with.max_steps=1"];
     project.run(&by_file).code(0);
     assert_eq!(read_json(&project.artifact("train").join("config.json"))["hidden_size"], 16);
