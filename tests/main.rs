@@ -40,6 +40,8 @@ mod rows;
 mod sample;
 #[path = "pipeline/schema.rs"]
 mod schema;
+#[path = "pipeline/scratch.rs"]
+mod scratch;
 #[path = "pipeline/scrub.rs"]
 mod scrub;
 #[path = "pipeline/shards.rs"]

@@ -13,10 +13,14 @@ use pipe_core::worker::ResolvedDevice;
 use pipe_core::{Error, IoContext, Progress, Result, Step};
 use pipe_data::read::Wanted;
 use pipe_data::scrub::{ScrubKey, ner};
+use pipe_data::tokenize::split_to_train_on;
 use pipe_remote::Remotes;
 use serde_json::json;
 
 use crate::sources::{self, Fetched, NamedSource, Sources};
+
+/// The file of a model folder that says which shape the model has.
+const CONFIG: &str = "config.json";
 
 /// What is looked up once for all steps.
 pub(crate) struct KeyContext<'c> {
@@ -57,7 +61,15 @@ impl KeyContext<'_> {
         let mut input_components = Vec::new();
         for (input, artifact) in step.inputs.iter().zip(inputs) {
             let parts = &artifact.manifest.parts;
-            let wanted = |part: &str| part == SHARED_PART || input.splits.as_ref().is_none_or(|splits| splits.iter().any(|split| split == part));
+            // A tokenizer that is trained is trained on this split, whichever ones it is then used on.
+            let learnt_from = match &config {
+                StageConfig::Tokenize(config) if config.training().is_some() => Some(split_to_train_on(&artifact.manifest.splits)?),
+                _ => None,
+            };
+            let wanted = |part: &str| {
+                let named = input.splits.as_ref().is_none_or(|splits| splits.iter().any(|split| split == part));
+                part == SHARED_PART || named || learnt_from == Some(part)
+            };
             if let Some(missing) =
                 input.splits.iter().flatten().find(|split| input.splits.as_ref().is_some_and(|all| all.len() == 1) && !parts.contains_key(*split))
             {
@@ -112,10 +124,12 @@ impl KeyContext<'_> {
     fn asset_folder(&self, asset: &Asset, progress: &dyn Progress) -> Result<Result<PathBuf, Vec<String>>> {
         let url = asset.path.to_string_lossy();
         if !Remotes::is_remote(&url) {
-            return Ok(Ok(self.root.join(&asset.path)));
+            let path = self.root.join(&asset.path);
+            return Ok(Ok(if asset.kind == AssetKind::ModelConfig && path.is_dir() { path.join(CONFIG) } else { path }));
         }
         let (what, wanted): (_, fn(&str) -> bool) = match asset.kind {
-            AssetKind::Model => ("model", |name| name == "config.json" || is_weights(name)),
+            AssetKind::ModelConfig => ("config", |name| name == CONFIG),
+            AssetKind::Model => ("model", |name| name == CONFIG || is_weights(name)),
             AssetKind::Tokenizer => ("tokenizer", |name| pipe_remote::model_file(name) && !is_weights(name)),
             AssetKind::Export => ("export", |_| true),
             AssetKind::Provenance => ("provenance", |name| name == pipe_core::provenance::FILE_NAME),
@@ -125,6 +139,10 @@ impl KeyContext<'_> {
             }
         };
         let named = |reasons: Vec<String>| reasons.into_iter().map(|reason| format!("{} {reason}", asset.setting)).collect();
+        if asset.kind == AssetKind::ModelConfig {
+            let folder = url.strip_suffix(CONFIG).and_then(|folder| folder.strip_suffix('/')).unwrap_or(&url);
+            return Ok(self.fetched.folder(folder, what, &wanted, progress)?.map(|folder| folder.join(CONFIG)).map_err(named));
+        }
         Ok(self.fetched.folder(&url, what, &wanted, progress)?.map_err(named))
     }
 
@@ -136,8 +154,16 @@ impl KeyContext<'_> {
             }
             return self.digests.file(folder, progress);
         }
+        if asset.kind == AssetKind::ModelConfig {
+            if !folder.is_file() {
+                return Err(Error::input(format!("there is no file {} (named by `{}`)", folder.display(), asset.setting))
+                    .hint("give the path of a config.json, or write its keys into the pipeline file: `config: { hidden_size: 128, … }`"));
+            }
+            return Ok(self.digests.file_and_size(folder, progress)?.0);
+        }
         if !folder.is_dir() {
             let hint = match asset.kind {
+                AssetKind::ModelConfig => "give the path of a config.json",
                 AssetKind::Model | AssetKind::Tokenizer => "give a Hugging Face model folder; the example model comes with `cargo xtask setup`",
                 AssetKind::EntityModel => "export a token-classification model to ONNX, for example with `optimum-cli export onnx`",
                 AssetKind::Policy | AssetKind::Export | AssetKind::Provenance => {
@@ -150,7 +176,7 @@ impl KeyContext<'_> {
             AssetKind::Tokenizer => {
                 let mut names = pipe_data::tokenize::tokenizer_files(folder);
                 // It bounds `max_length`.
-                names.extend(Some("config.json".to_owned()).filter(|name| folder.join(name).is_file()));
+                names.extend(Some(CONFIG.to_owned()).filter(|name| folder.join(name).is_file()));
                 names
             }
             AssetKind::Provenance => vec![pipe_core::provenance::FILE_NAME.to_owned()],
@@ -161,7 +187,8 @@ impl KeyContext<'_> {
             }
             AssetKind::Policy => Vec::new(),
             AssetKind::Export => list(folder)?,
-            AssetKind::Model => list(folder)?.into_iter().filter(|name| name == "config.json" || is_weights(name)).collect(),
+            AssetKind::ModelConfig => vec![CONFIG.to_owned()],
+            AssetKind::Model => list(folder)?.into_iter().filter(|name| name == CONFIG || is_weights(name)).collect(),
         };
         if let Some(missing) = names.iter().find(|name| !folder.join(name).is_file()) {
             return Err(Error::input(format!("{} has no {missing}", folder.display())).hint(match asset.kind {

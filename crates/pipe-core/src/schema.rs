@@ -19,7 +19,9 @@ const WITH_VARIABLE: &str = r"\$\{.*\}";
 /// Spellings that serde's `alias` accepts besides a setting's name, by definition: schemars does not know them.
 const ALIASES: [(&str, &str, &str); 1] = [("TrainConfig", "eval_strategy", "evaluation_strategy")];
 /// Settings whose default is refused: they have to be written down.
-const REQUIRED: [(&str, &str); 3] = [("IngestConfig", "source"), ("TokenizeConfig", "tokenizer"), ("TrainConfig", "model")];
+const REQUIRED: [(&str, &str); 2] = [("IngestConfig", "source"), ("TrainConfig", "model")];
+/// Settings of which one has to be written down.
+const ONE_OF: [(&str, [&str; 2]); 1] = [("TokenizeConfig", ["tokenizer", "train_tokenizer"])];
 
 /// The schema of a whole file.
 pub fn pipeline_file() -> Value {
@@ -128,10 +130,19 @@ fn finish(definitions: &mut Map<String, Value>) {
             property.remove("default");
         }
     }
+    for (definition, names) in ONE_OF {
+        let definition = &mut definitions[definition];
+        definition["anyOf"] = names.iter().map(|name| json!({"required": [name]})).collect();
+        for name in names {
+            if let Some(property) = definition["properties"][name].as_object_mut() {
+                property.remove("default");
+            }
+        }
+    }
     for (_, definition) in definitions.iter_mut() {
         let is_struct = definition["type"] == "object";
         // Left empty, a mapping of settings means all defaults.
-        if is_struct && definition.get("required").is_none() {
+        if is_struct && definition.get("required").is_none() && definition.get("anyOf").is_none() {
             definition["type"] = json!(["object", "null"]);
         }
         if let Ok(schema) = <&mut Schema>::try_from(definition) {
@@ -205,6 +216,8 @@ mod tests {
             ("IngestConfig", serde_json::to_value(IngestConfig::default())),
             ("SplitConfig", serde_json::to_value(serde_json::from_value::<crate::config::SplitConfig>(json!({"train": 1})).unwrap())),
             ("TokenizeConfig", serde_json::to_value(TokenizeConfig::default())),
+            ("TrainTokenizerConfig", serde_json::to_value(crate::config::TrainTokenizerConfig::default())),
+            ("NewModelConfig", serde_json::to_value(crate::config::NewModelConfig::default())),
             ("TrainConfig", serde_json::to_value(TrainConfig::default())),
             ("EvaluateConfig", serde_json::to_value(EvaluateConfig::default())),
             ("ExportConfig", serde_json::to_value(ExportConfig::default())),
@@ -231,7 +244,7 @@ mod tests {
             let required = choice["then"]["required"] == json!(["with"]);
             assert_eq!(StageConfig::read(kind, &empty).is_err(), required, "{}", kind.name());
             let settings = resolve(&root, &choice["then"]["properties"]["with"]);
-            assert_eq!(settings.get("required").is_some(), required, "{}", kind.name());
+            assert_eq!(settings.get("required").or(settings.get("anyOf")).is_some(), required, "{}", kind.name());
         }
     }
 }

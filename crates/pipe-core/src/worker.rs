@@ -40,7 +40,8 @@ pub enum ResolvedDevice {
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Fine-tune: writes a model folder to `out`, checkpoints to `scratch`, timed records to `record`.
-    Train { config: Box<TrainConfig>, model: PathBuf, tokens: PathBuf, out: PathBuf, scratch: PathBuf, record: PathBuf },
+    /// `model` is the pretrained model's folder or the new one's `config.json`; absent where `config` has all of it.
+    Train { config: Box<TrainConfig>, model: Option<PathBuf>, tokens: PathBuf, out: PathBuf, scratch: PathBuf, record: PathBuf },
     /// Write `metrics.json` for one split to `out`.
     Evaluate { config: EvaluateConfig, model: PathBuf, tokens: PathBuf, split: String, out: PathBuf, scratch: PathBuf },
     /// Write logits of some rows of one split to the safetensors file `out`: `batch{i}.input_ids`,

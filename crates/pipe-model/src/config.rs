@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pipe_core::provenance::Tokenization;
 use pipe_core::{Error, IoContext, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -91,20 +92,56 @@ fn default_range() -> f64 {
     0.02
 }
 
+fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    let bytes = std::fs::read(path).doing("read", path)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::input(format!("{} is not valid JSON: {e}", path.display())))
+}
+
 impl ModelConfig {
     /// Reads `folder/config.json`.
     pub fn read(folder: &Path) -> Result<ModelConfig> {
         let path = folder.join("config.json");
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::input(format!("{} is not a model folder: it has no config.json", folder.display()))
-                    .hint("give a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"));
-            }
-            read => read.doing("read", &path)?,
-        };
-        let raw: Map<String, Value> =
-            serde_json::from_slice(&bytes).map_err(|e| Error::input(format!("{} is not valid JSON: {e}", path.display())))?;
-        ModelConfig::from_json(raw).map_err(|e| Error::input(format!("{}: {}", path.display(), e.message)))
+        if !path.exists() {
+            return Err(Error::input(format!("{} is not a model folder: it has no config.json", folder.display()))
+                .hint("give a Hugging Face model folder with config.json, model.safetensors and tokenizer.json"));
+        }
+        ModelConfig::from_json(read_json(&path)?).map_err(|e| Error { message: format!("{}: {}", path.display(), e.message), ..e })
+    }
+
+    /// For a model from scratch that will read what `tokens` describes: what `raw` leaves open is the tokenizer's.
+    pub fn for_tokenizer(mut raw: Map<String, Value>, tokens: &Tokenization) -> Result<ModelConfig> {
+        if let Some(id) = raw.get("pad_token_id").and_then(Value::as_u64).filter(|id| *id != u64::from(tokens.pad_token_id)) {
+            return Err(Error::usage(format!("`pad_token_id` is {id}, the tokenizer's padding token has the id {}", tokens.pad_token_id))
+                .hint("remove `pad_token_id`: it is taken from the tokenizer"));
+        }
+        raw.insert("pad_token_id".into(), tokens.pad_token_id.into());
+        raw.entry("vocab_size").or_insert_with(|| tokens.vocab_size.into());
+        raw.entry("model_type").or_insert_with(|| "bert".into());
+        let config = ModelConfig::from_json(raw)?;
+        let sizes = [config.vocab_size, config.hidden_size, config.intermediate_size, config.max_positions, config.type_vocab_size];
+        if sizes.iter().any(|size| !(1..=1 << 20).contains(size)) || config.layers > 1000 {
+            return Err(Error::input("a size of the model is out of range"));
+        }
+        if config.vocab_size < tokens.vocab_size as i64 {
+            return Err(Error::usage(format!("`vocab_size` is {}, the tokenizer has {} tokens", config.vocab_size, tokens.vocab_size))
+                .hint("remove `vocab_size`: it is taken from the tokenizer"));
+        }
+        if config.max_positions < tokens.max_length as i64 {
+            let message =
+                format!("`max_position_embeddings` is {}, the rows are cut to `max_length` {} tokens", config.max_positions, tokens.max_length);
+            return Err(Error::usage(message).hint("raise `max_position_embeddings`, or lower `max_length` of the tokenize stage"));
+        }
+        Ok(config)
+    }
+
+    /// The same, of a `config.json`.
+    pub fn from_file_for_tokenizer(path: &Path, tokens: &Tokenization) -> Result<ModelConfig> {
+        let mut raw = read_json(path)?;
+        // Classes of another task; training names its own.
+        for name in ["id2label", "label2id", "num_labels"] {
+            raw.remove(name);
+        }
+        ModelConfig::for_tokenizer(raw, tokens).map_err(|e| Error { message: format!("{}: {}", path.display(), e.message), ..e })
     }
 
     /// Reads a config that is already parsed.

@@ -34,7 +34,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
     }
     match &request.command {
         Command::Train { config, model, tokens, out, scratch, record } => {
-            train(config, &TrainPaths { model, tokens, out, scratch, record }, device, progress)
+            train(config, &TrainPaths { model: model.as_deref(), tokens, out, scratch, record }, device, progress)
         }
         Command::Evaluate { config, model, tokens, split, out, scratch } => {
             let data = Provenance::read(tokens)?;

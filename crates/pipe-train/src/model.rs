@@ -30,6 +30,20 @@ impl Model {
         Ok((Model { config, parameters, device, bf16 }, loaded))
     }
 
+    /// A classifier over `labels` whose weights are drawn with `seed`.
+    pub(crate) fn from_scratch(config: ModelConfig, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<Model> {
+        let parameters = weights::fresh(&config, labels.len(), seed as i64, device)?;
+        for parameter in parameters.values() {
+            let _ = parameter.set_requires_grad(true);
+        }
+        Ok(Model { config, parameters, device, bf16 })
+    }
+
+    /// How many numbers its parameters are.
+    pub(crate) fn size(&self) -> usize {
+        self.parameters.values().map(Tensor::numel).sum()
+    }
+
     /// A finished classifier, for evaluation.
     pub fn open(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
         let config = ModelConfig::read(folder)?;

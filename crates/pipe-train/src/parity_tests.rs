@@ -166,7 +166,7 @@ fn sample_tokens(folder: &Path) -> PathBuf {
     )
     .unwrap();
     let rows = pending.commit(&components, Vec::new(), summary.splits.clone()).unwrap();
-    let config = TokenizeConfig { tokenizer: fixture("tiny-bert"), ..TokenizeConfig::default() };
+    let config = TokenizeConfig { tokenizer: fixture("tiny-bert").into(), ..TokenizeConfig::default() };
     pipe_data::tokenize::run(&config, folder, &rows, &summary.splits, &tokens, &shards, &Silent).unwrap();
     tokens
 }
@@ -177,7 +177,7 @@ fn trained(tokens: &Path, folder: &Path, config: &TrainConfig) -> (Vec<f64>, BTr
     for dir in [&out, &scratch] {
         std::fs::create_dir_all(dir).unwrap();
     }
-    let paths = TrainPaths { model: &fixture("tiny-bert"), tokens, out: &out, scratch: &scratch, record: &record };
+    let paths = TrainPaths { model: Some(&fixture("tiny-bert")), tokens, out: &out, scratch: &scratch, record: &record };
     train(config, &paths, Device::Cpu, &Silent).unwrap();
     let state: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("trainer_state.json")).unwrap()).unwrap();
     let losses = state["log_history"].as_array().unwrap().iter().filter_map(|row| row["loss"].as_f64()).collect();

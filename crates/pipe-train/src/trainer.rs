@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pipe_core::config::{IntervalStrategy, TrainConfig};
+use pipe_core::config::{IntervalStrategy, NewModel, TrainConfig};
 use pipe_core::metrics::ClassificationReport;
-use pipe_core::provenance::Provenance;
+use pipe_core::provenance::{Provenance, Tokenization};
 use pipe_core::{BatchSource, Error, IoContext, Progress, Result, Summary, unknown_label};
 use pipe_data::TokenSource;
+use pipe_model::ModelConfig;
 use serde_json::{Value, json};
 use tch::{Device, Reduction, Tensor};
 
@@ -23,12 +24,12 @@ use crate::optimizer::AdamW;
 use crate::sampler::{self, SplitMix};
 use crate::schedule::Schedule;
 use crate::state::TrainerState;
-use crate::weights;
+use crate::weights::{self, Loaded};
 
 /// Where a training reads and writes.
 pub struct TrainPaths<'p> {
-    /// The pretrained model's folder.
-    pub model: &'p Path,
+    /// The pretrained model's folder, or the new one's `config.json`; absent where the settings have all of it.
+    pub model: Option<&'p Path>,
     /// The token artifact.
     pub tokens: &'p Path,
     /// Becomes the fine-tuned model's folder.
@@ -98,7 +99,7 @@ impl<'t> Trainer<'t> {
         if let Some(row) = train.labels().iter().position(|&label| label < 0 || label as usize >= labels.len()) {
             return Err(unknown_label(&train.row_id(row), train.labels()[row], labels.len()));
         }
-        let (mut model, loaded) = Model::for_training(paths.model, &labels, device, config.bf16, config.seed)?;
+        let (mut model, loaded) = start(config, paths.model, &provenance.tokenize, &labels, device, progress)?;
         if let Some(p) = config.dropout {
             model.config.set_dropout(p);
         }
@@ -331,6 +332,26 @@ impl<'t> Trainer<'t> {
         let line = format!("{} rows, {} steps, loss {loss:.3}{best}", self.rows.len(), self.state.global_step);
         Summary { rows: rows_trained, line, figures: BTreeMap::from([("train".to_owned(), record)]), ..Summary::default() }
     }
+}
+
+/// The model that training begins with: a pretrained one, or one whose weights are drawn.
+fn start(
+    config: &TrainConfig,
+    path: Option<&Path>,
+    tokens: &Tokenization,
+    labels: &[String],
+    device: Device,
+    progress: &dyn Progress,
+) -> Result<(Model, Loaded)> {
+    let path = || path.ok_or_else(|| Error::internal("a training without its model"));
+    let shape = match config.model.new_model() {
+        None => return Model::for_training(path()?, labels, device, config.bf16, config.seed),
+        Some(NewModel::Inline(shape)) => ModelConfig::for_tokenizer(shape.to_json(), tokens)?,
+        Some(NewModel::File(_)) => ModelConfig::from_file_for_tokenizer(path()?, tokens)?,
+    };
+    let model = Model::from_scratch(shape, labels, device, config.bf16, config.seed)?;
+    progress.note(&format!("a new model of {:.1} million parameters ({} classes)", model.size() as f64 / 1e6, labels.len()));
+    Ok((model, Loaded::default()))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

@@ -87,6 +87,30 @@ pub(crate) fn load(folder: &Path, config: &ModelConfig, classes: usize, head: He
     Ok((found, loaded))
 }
 
+/// Draws all parameters of a model from scratch, as transformers' BERT does in its `_init_weights`: weights and embeddings normal
+/// with `initializer_range`, biases zero, layer norms one, the embedding of padding zero.
+pub(crate) fn fresh(config: &ModelConfig, classes: usize, seed: i64, device: Device) -> Result<Parameters> {
+    // Drawn on the CPU, so that a seed gives the same weights on every device.
+    tch::manual_seed(seed);
+    let mut drawn = Parameters::new();
+    for spec in parameters(config, classes) {
+        let new = Tensor::f_zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu)).map_err(crate::backend::torch_error)?;
+        let new = if spec.name.ends_with(".bias") {
+            new
+        } else if spec.name.ends_with("LayerNorm.weight") {
+            new.ones_like()
+        } else {
+            let mut new = new;
+            new.normal_(0.0, config.initializer_range)
+        };
+        if spec.name.ends_with("word_embeddings.weight") {
+            let _ = new.get(config.pad_token_id).zero_();
+        }
+        drawn.insert(spec.name, new.to_device(device));
+    }
+    Ok(drawn)
+}
+
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let single = folder.join("model.safetensors");
     if single.is_file() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use pipe_core::config::{Resources, RunConfig, StageConfig};
+use pipe_core::config::{Base, NewModel, Resources, RunConfig, StageConfig};
 use pipe_core::worker::ResolvedDevice;
 use pipe_core::{Progress, Result};
 
@@ -93,7 +93,12 @@ pub(super) fn demand(config: &StageConfig, declared: &Resources, last_memory: Op
         // They share one pool of threads, however many of them there are.
         StageConfig::Ingest(_) | StageConfig::Tokenize(_) => (1, GIB / 2, false),
         StageConfig::Train(config) => {
-            let weights = weights_size(&keys.root.join(&config.model));
+            let weights = match (&config.model, config.model.new_model()) {
+                (Base::Folder(folder), _) => weights_size(&keys.root.join(folder)),
+                (_, Some(NewModel::Inline(shape))) => shape.weights_size(),
+                // Unknown before it is read.
+                _ => GIB / 2,
+            };
             let gpu = device(config.device);
             // Weights, gradients and two moments, and as much again for activations.
             (if gpu { 1 } else { config.torch_threads.unwrap_or(cores) }, GIB + 8 * weights, gpu)

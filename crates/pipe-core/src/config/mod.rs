@@ -3,10 +3,12 @@
 //! All of them live here so that a machine without libtorch or ONNX Runtime validates, plans, explains and keys
 //! the same file. A setting that equals its default stays out of the key, so adding one invalidates nothing.
 
+mod base;
 mod columns;
 mod evaluate;
 mod export;
 mod ingest;
+mod new_model;
 mod predict;
 mod run;
 mod scrub;
@@ -24,16 +26,18 @@ use serde_json::Value;
 
 use crate::file::{Node, Problem, from_node, suggestion};
 
+pub use base::{Base, NewModel, Scratch};
 pub use columns::{ColumnType, ColumnsConfig, ExtraColumn, LabelsConfig, ROLES, Unmapped};
 pub use evaluate::{EvaluateConfig, Gate, GateOperator};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{DriftAction, DriftConfig, IngestConfig, RejectsConfig};
+pub use new_model::{ModelType, NewModelConfig};
 pub use predict::PredictConfig;
 pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
 pub use scrub::{ColumnScrub, ENTITIES, EntityRule, KeySource, NerConfig, Operator, OperatorConfig, POLICIES, ScrubConfig, is_policy_file};
 pub use source::{Compression, SourceConfig, SourceFormat};
 pub use split::{Conflicts, Dedup, NearAction, NearConfig, SPLITS, SplitBy, SplitConfig};
-pub use tokenize::{Padding, TokenizeConfig, Truncation};
+pub use tokenize::{Padding, TokenizeConfig, TokenizerKind, TrainTokenizerConfig, Truncation};
 pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
 pub use units::{ByteSize, HumanDuration};
 
@@ -120,6 +124,8 @@ pub struct Asset {
 pub enum AssetKind {
     /// `config.json` and the weights of a model folder.
     Model,
+    /// A `config.json` alone.
+    ModelConfig,
     /// The tokenizer's files of a model folder.
     Tokenizer,
     /// A folder written by the export stage.
@@ -178,8 +184,21 @@ impl StageConfig {
                 left_out.extend(is_policy_file(&config.scrub.policy).then_some("scrub.policy"));
                 semantic(config.as_ref(), &IngestConfig::default(), &left_out)
             }
-            StageConfig::Tokenize(config) => semantic(config, &TokenizeConfig::default(), &["tokenizer"]),
-            StageConfig::Train(config) => semantic(&config.canonical(), &TrainConfig::default(), &["model", "device", "torch_threads"]),
+            StageConfig::Tokenize(config) => {
+                let mut value = semantic(&config.canonical(), &TokenizeConfig::default(), &["tokenizer"]);
+                strip_inner_defaults(&mut value, "/train_tokenizer", &TrainTokenizerConfig::default());
+                value
+            }
+            StageConfig::Train(config) => {
+                let mut left_out = vec!["model.train_tokenizer", "device", "torch_threads"];
+                // A path is keyed by what is there.
+                if !matches!(config.model.new_model(), Some(NewModel::Inline(_))) {
+                    left_out.push("model");
+                }
+                let mut value = semantic(&config.canonical(), &TrainConfig::default(), &left_out);
+                strip_inner_defaults(&mut value, "/model/config", &NewModelConfig::default());
+                value
+            }
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
             StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "key", "ner", "threads"]),
@@ -196,8 +215,11 @@ impl StageConfig {
                     ner.model = path;
                 }
             }
-            (StageConfig::Tokenize(config), "tokenizer") => config.tokenizer = path,
-            (StageConfig::Train(config), "model") => config.model = path,
+            (StageConfig::Tokenize(config), "tokenizer") => config.tokenizer = Base::Folder(path),
+            (StageConfig::Train(config), "model") => config.model = Base::Folder(path),
+            (StageConfig::Train(config), "model.config") => {
+                config.model = Base::Scratch(Box::new(Scratch { train_tokenizer: None, config: Some(NewModel::File(path)) }));
+            }
             (StageConfig::Predict(config), "model") => config.model = Some(path),
             (StageConfig::Predict(config), "ner") => config.ner = Some(path),
             (StageConfig::Evaluate(config), "model") => config.model = Some(path),
@@ -216,8 +238,14 @@ impl StageConfig {
                 let ner = scrub.ner.iter().map(|ner| asset("scrub.ner.model", &ner.model, AssetKind::EntityModel));
                 policy.into_iter().chain(model).chain(ner).collect()
             }
-            StageConfig::Tokenize(config) => vec![asset("tokenizer", &config.tokenizer, AssetKind::Tokenizer)],
-            StageConfig::Train(config) => vec![asset("model", &config.model, AssetKind::Model)],
+            StageConfig::Tokenize(config) => {
+                config.tokenizer.folder().map(|path| asset("tokenizer", path, AssetKind::Tokenizer)).into_iter().collect()
+            }
+            StageConfig::Train(config) => match (&config.model, config.model.new_model()) {
+                (_, Some(NewModel::File(path))) => vec![asset("model.config", path, AssetKind::ModelConfig)],
+                (Base::Folder(path), _) => vec![asset("model", path, AssetKind::Model)],
+                (Base::Scratch(_), _) => Vec::new(),
+            },
             StageConfig::Predict(config) => {
                 let model = config.model.iter().map(|path| asset("model", path, AssetKind::Export));
                 model.chain(config.ner.iter().map(|path| asset("ner", path, AssetKind::EntityModel))).collect()
@@ -295,6 +323,13 @@ fn semantic<C: Serialize>(config: &C, default: &C, left_out: &[&str]) -> Value {
     }
     strip_defaults(&mut value, &to_value(default));
     value
+}
+
+/// The same for a mapping whose being there says something: it stays, even if all in it is left out.
+fn strip_inner_defaults<C: Serialize>(value: &mut Value, pointer: &str, default: &C) {
+    if let Some(inner) = value.pointer_mut(pointer) {
+        strip_defaults(inner, &serde_json::to_value(default).expect("settings are plain data"));
+    }
 }
 
 fn remove(value: &mut Value, path: &str) {

@@ -1,13 +1,13 @@
 //! Settings of `train`, spelled as in Hugging Face's `TrainingArguments`; v4 and v5 spellings that mean the same
 //! are both accepted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Complaint, in_range, known_name};
+use super::{Base, Complaint, NewModel, in_range, known_name};
 use crate::error::{Error, Result};
 use crate::metrics::METRIC_NAMES;
 
@@ -16,8 +16,8 @@ use crate::metrics::METRIC_NAMES;
 pub struct TrainConfig {
     /// What is learnt.
     pub task: Task,
-    /// A Hugging Face model folder with safetensors.
-    pub model: PathBuf,
+    /// A Hugging Face model folder with safetensors; or `{ config: … }` for a model from scratch.
+    pub model: Base,
     pub device: Device,
 
     /// The highest one; the schedule starts or ends below it.
@@ -95,7 +95,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
             task: Task::SequenceClassification,
-            model: PathBuf::new(),
+            model: Base::default(),
             device: Device::Auto,
             learning_rate: 5e-5,
             num_train_epochs: 3.0,
@@ -231,8 +231,18 @@ impl TrainConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), Complaint> {
-        if self.model.as_os_str().is_empty() {
+        if self.model.is_missing() {
             return Err(Complaint::missing("model", "path/to/model"));
+        }
+        if let Base::Scratch(scratch) = &self.model {
+            match &scratch.config {
+                Some(NewModel::Inline(config)) => config.check("model.config")?,
+                Some(NewModel::File(path)) if !path.as_os_str().is_empty() => {}
+                _ => {
+                    return Err(Complaint::new("model", "this mapping has no `config`, which is what a train stage takes of it")
+                        .hint("add `config: { hidden_size: 128, … }` to it, or give the path of a pretrained model"));
+                }
+            }
         }
         in_range("learning_rate", self.learning_rate, 0.0..=f64::INFINITY)?;
         in_range("num_train_epochs", self.num_train_epochs, 0.0..=f64::INFINITY)?;

@@ -90,7 +90,16 @@ const INGEST: &[Setting] = &[
 ];
 
 const TOKENIZE: &[Setting] = &[
-    left_out("tokenizer", &[r#""a/model""#, r#""b/model""#]),
+    // A start from scratch; that a path is left out has a test of its own below.
+    keyed("tokenizer.train_tokenizer.kind", &[r#""wordpiece""#, r#""bpe""#, r#""unigram""#]),
+    keyed("tokenizer.train_tokenizer.vocab_size", &["30000", "8000"]),
+    keyed("tokenizer.train_tokenizer.min_frequency", &["2", "5"]),
+    keyed("tokenizer.train_tokenizer.limit_alphabet", &["null", "6000"]),
+    keyed("tokenizer.train_tokenizer.lowercase", &["true", "false"]),
+    keyed("tokenizer.train_tokenizer.strip_accents", &["null", "false"]),
+    keyed("tokenizer.train_tokenizer.tokenize_chinese_chars", &["true", "false"]),
+    left_out("tokenizer.config", &["null", r#"{"hidden_size": 96}"#, r#""a/config.json""#]),
+    keyed("train_tokenizer", &["null"]),
     keyed("max_length", &["null", "64", "128"]),
     keyed("truncation", &[r#""longest_first""#, r#""only_first""#, r#""only_second""#, r#""do_not_truncate""#]),
     keyed("padding", &[r#""longest""#, r#""max_length""#]),
@@ -98,7 +107,22 @@ const TOKENIZE: &[Setting] = &[
 
 const TRAIN: &[Setting] = &[
     keyed("task", &[r#""sequence-classification""#]),
-    left_out("model", &[r#""a/model""#, r#""b/model""#]),
+    left_out("model.train_tokenizer", &["null", r#"{"vocab_size": 8000}"#]),
+    keyed("model.config.model_type", &[r#""bert""#]),
+    keyed("model.config.vocab_size", &["null", "9000"]),
+    keyed("model.config.hidden_size", &["768", "96"]),
+    keyed("model.config.num_hidden_layers", &["12", "2"]),
+    keyed("model.config.num_attention_heads", &["12", "4"]),
+    keyed("model.config.intermediate_size", &["3072", "64"]),
+    keyed("model.config.hidden_act", &[r#""gelu""#, r#""relu""#]),
+    keyed("model.config.hidden_dropout_prob", &["0.1", "0"]),
+    keyed("model.config.attention_probs_dropout_prob", &["0.1", "0.2"]),
+    keyed("model.config.classifier_dropout", &["null", "0.3"]),
+    keyed("model.config.max_position_embeddings", &["512", "128"]),
+    keyed("model.config.type_vocab_size", &["2", "4"]),
+    keyed("model.config.initializer_range", &["0.02", "0.1"]),
+    keyed("model.config.layer_norm_eps", &["1e-12", "1e-5"]),
+    keyed("model.config.pad_token_id", &["null", "0", "3"]),
     left_out("device", &[r#""auto""#, r#""cpu""#, r#""cuda""#]),
     keyed("learning_rate", &["5e-5", "3e-5", "0.001"]),
     keyed("num_train_epochs", &["3", "1", "2.5"]),
@@ -157,7 +181,7 @@ const PREDICT: &[Setting] = &[
 ];
 
 /// Settings that have to be written down.
-const REQUIRED: [&str; 4] = ["source.paths", "columns", "tokenizer", "model"];
+const REQUIRED: [&str; 4] = ["source.paths", "columns", "tokenizer.train_tokenizer.kind", "model.config.hidden_size"];
 
 fn settings(kind: StageKind) -> &'static [Setting] {
     match kind {
@@ -312,6 +336,17 @@ proptest! {
         let differs = meant(&before) != meant(&after);
         prop_assert_eq!(key(&before) != key(&after), differs && setting.keyed, "{}: {:?}", setting.path, full(&after));
     }
+}
+
+/// What is at a path counts, not the path.
+#[test]
+fn paths_are_left_out() {
+    for (kind, name) in [(StageKind::Tokenize, "tokenizer"), (StageKind::Train, "model")] {
+        let of = |path: &str| key(&read(kind, &serde_json::json!({name: path}), 0).unwrap());
+        assert_eq!(of("a/model"), of("hf://b/model"), "{name}");
+    }
+    let of = |path: &str| key(&read(StageKind::Train, &serde_json::json!({"model": {"config": path}}), 0).unwrap());
+    assert_eq!(of("a/config.json"), of("b/config.json"));
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! train/part-00000.parquet …   id, input_ids, token_type_ids, attention_mask, [label]
-//! tokenizer/…                  the tokenizer's files as they were
+//! tokenizer/…                  the tokenizer's files as they were, or those of one that was trained on the rows
 //! pipe.json                    labels, scrub policy, tokenization: what a text must go through for this model
 //! report.json                  rows and tokens cut
 //! ```
 
 mod encoder;
 mod report;
+mod train;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,6 +32,7 @@ use crate::scrub::ScrubPolicy;
 
 pub use encoder::{EncodedRow, TextEncoder, length_limit, tokenizer_files};
 use report::{SplitTokens, TokenReport};
+pub use train::split_to_train_on;
 
 /// The folder of the tokenizer's files in a token artifact.
 pub const TOKENIZER_FOLDER: &str = "tokenizer";
@@ -48,7 +50,12 @@ pub fn run(
     let labels: Vec<String> = read_json(&rows.path.join("labels.json"))?;
     let policy: ScrubPolicy = read_json(&rows.path.join("scrub.json"))?;
     let parts = parts_of(rows, splits);
-    let folder = root.join(&config.tokenizer);
+    let carried = out.join(TOKENIZER_FOLDER);
+    let (folder, trained) = match (config.training(), config.tokenizer.folder()) {
+        (Some(training), _) => (carried.clone(), Some(train::train(training, config.max_length, rows, &carried, progress)?)),
+        (None, Some(given)) => (root.join(given), None),
+        (None, None) => return Err(Error::internal("a tokenize stage without a tokenizer")),
+    };
     let encoder = TextEncoder::open(&folder, config, has_text_pair(&parts)?)?;
     let mut report = TokenReport::new(encoder.tokenization().max_length);
     let mut tokenizing = Tokenizing { encoder: &encoder, labels: &labels, shards, progress, total: splits.values().sum(), done: 0 };
@@ -60,7 +67,10 @@ pub fn run(
         let tokens = tokenizing.part(part, &out.join(&part.split).join(&part.name))?;
         report.splits.entry(part.split.clone()).or_default().add(&tokens);
     }
-    copy_tokenizer(&folder, &out.join(TOKENIZER_FOLDER))?;
+    if trained.is_none() {
+        copy_tokenizer(&folder, &carried)?;
+    }
+    report.trained_tokenizer = trained;
     let done = tokenizing.done;
     let scrub = serde_json::to_value(&policy).expect("plain data");
     Provenance::new(labels, encoder.tokenization().clone(), scrub, policy.digest()).write(out)?;

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::EncodedRow;
+use super::train::TrainedTokenizer;
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TokenReport {
     pub(super) max_length: usize,
     pub(super) splits: BTreeMap<String, SplitTokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) trained_tokenizer: Option<TrainedTokenizer>,
 }
 
 /// Special tokens are counted as tokens, padding is not.
@@ -43,7 +46,7 @@ impl SplitTokens {
 
 impl TokenReport {
     pub(super) fn new(max_length: usize) -> TokenReport {
-        TokenReport { max_length, splits: BTreeMap::new() }
+        TokenReport { max_length, splits: BTreeMap::new(), trained_tokenizer: None }
     }
 
     pub(super) fn line(&self) -> String {
