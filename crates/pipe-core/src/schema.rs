@@ -9,7 +9,7 @@ use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::config::{EvaluateConfig, ExportConfig, IngestConfig, PredictConfig, Resources, RunConfig, StageKind, TokenizeConfig, TrainConfig};
+use crate::config::{EvaluateConfig, ExportConfig, IngestConfig, PredictConfig, Resources, RunConfig, SqlConfig, StageKind, TokenizeConfig, TrainConfig};
 
 /// A value that is one variable and nothing else takes the variable's type.
 const VARIABLE: &str = r"^\$\{.*\}$";
@@ -19,8 +19,8 @@ const WITH_VARIABLE: &str = r"\$\{.*\}";
 /// Spellings that serde's `alias` accepts besides a setting's name, by definition: schemars does not know them.
 const ALIASES: [(&str, &str, &str); 1] = [("TrainConfig", "eval_strategy", "evaluation_strategy")];
 /// Settings whose default is refused: they have to be written down.
-const REQUIRED: [(&str, &str); 4] =
-    [("IngestConfig", "source"), ("SourceConfig", "paths"), ("TokenizeConfig", "tokenizer"), ("TrainConfig", "model")];
+const REQUIRED: [(&str, &str); 5] =
+    [("IngestConfig", "source"), ("SourceConfig", "paths"), ("TokenizeConfig", "tokenizer"), ("TrainConfig", "model"), ("SqlConfig", "query")];
 
 /// The schema of a whole file.
 pub fn pipeline_file() -> Value {
@@ -91,7 +91,7 @@ fn described(mut schema: Value, text: &str) -> Value {
 fn choice(kind: StageKind, generator: &mut SchemaGenerator) -> Value {
     let settings = settings(kind, generator);
     let required: &[&str] = match kind {
-        StageKind::Ingest | StageKind::Tokenize | StageKind::Train => &["with"],
+        StageKind::Ingest | StageKind::Tokenize | StageKind::Train | StageKind::Sql => &["with"],
         StageKind::Evaluate | StageKind::Export | StageKind::Predict => &[],
     };
     json!({
@@ -111,6 +111,7 @@ fn settings(kind: StageKind, generator: &mut SchemaGenerator) -> Schema {
         StageKind::Evaluate => of::<EvaluateConfig>(generator),
         StageKind::Export => of::<ExportConfig>(generator),
         StageKind::Predict => of::<PredictConfig>(generator),
+        StageKind::Sql => of::<SqlConfig>(generator),
     }
 }
 
@@ -210,6 +211,7 @@ mod tests {
             ("EvaluateConfig", serde_json::to_value(EvaluateConfig::default())),
             ("ExportConfig", serde_json::to_value(ExportConfig::default())),
             ("PredictConfig", serde_json::to_value(PredictConfig::default())),
+            ("SqlConfig", serde_json::to_value(SqlConfig::default())),
         ];
         for (name, value) in serialised {
             covers(&root, &root["$defs"][name], &value.unwrap(), name);

@@ -8,6 +8,7 @@ mod export;
 mod ingest;
 mod predict;
 mod run;
+mod sql;
 mod tokenize;
 mod train;
 mod units;
@@ -25,6 +26,7 @@ pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{ColumnsConfig, Dedup, DriftAction, DriftConfig, IngestConfig, RejectsConfig, ScrubConfig, SourceConfig, SourceFormat, SplitConfig};
 pub use predict::PredictConfig;
 pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
+pub use sql::{SqlConfig, SqlSplit};
 pub use tokenize::{Padding, TokenizeConfig, Truncation};
 pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
 pub use units::{ByteSize, HumanDuration};
@@ -45,11 +47,20 @@ pub enum StageKind {
     Export,
     /// Scores rows with an exported model.
     Predict,
+    /// Queries the rows of other stages.
+    Sql,
 }
 
 impl StageKind {
-    pub const ALL: [StageKind; 6] =
-        [StageKind::Ingest, StageKind::Tokenize, StageKind::Train, StageKind::Evaluate, StageKind::Export, StageKind::Predict];
+    pub const ALL: [StageKind; 7] = [
+        StageKind::Ingest,
+        StageKind::Tokenize,
+        StageKind::Train,
+        StageKind::Evaluate,
+        StageKind::Export,
+        StageKind::Predict,
+        StageKind::Sql,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -59,6 +70,7 @@ impl StageKind {
             StageKind::Evaluate => "evaluate",
             StageKind::Export => "export",
             StageKind::Predict => "predict",
+            StageKind::Sql => "sql",
         }
     }
 
@@ -72,6 +84,7 @@ impl StageKind {
             StageKind::Evaluate => to_value(serde_json::to_value(EvaluateConfig::default())),
             StageKind::Export => to_value(serde_json::to_value(ExportConfig::default())),
             StageKind::Predict => to_value(serde_json::to_value(PredictConfig::default())),
+            StageKind::Sql => to_value(serde_json::to_value(SqlConfig::default())),
         }
     }
 
@@ -84,6 +97,7 @@ impl StageKind {
             StageKind::Evaluate => 1,
             StageKind::Export => 1,
             StageKind::Predict => 2,
+            StageKind::Sql => 1,
         }
     }
 }
@@ -97,6 +111,7 @@ pub enum StageConfig {
     Evaluate(EvaluateConfig),
     Export(ExportConfig),
     Predict(PredictConfig),
+    Sql(SqlConfig),
 }
 
 /// A local file or folder whose content is part of the key, while its path is not.
@@ -130,6 +145,7 @@ impl StageConfig {
             StageKind::Evaluate => StageConfig::Evaluate(from_node(node)?),
             StageKind::Export => StageConfig::Export(from_node(node)?),
             StageKind::Predict => StageConfig::Predict(from_node(node)?),
+            StageKind::Sql => StageConfig::Sql(from_node(node)?),
         };
         config.check().map_err(|complaint| complaint.at(node))?;
         Ok(config)
@@ -143,6 +159,7 @@ impl StageConfig {
             StageConfig::Evaluate(_) => StageKind::Evaluate,
             StageConfig::Export(_) => StageKind::Export,
             StageConfig::Predict(_) => StageKind::Predict,
+            StageConfig::Sql(_) => StageKind::Sql,
         }
     }
 
@@ -154,6 +171,7 @@ impl StageConfig {
             StageConfig::Evaluate(config) => config.check(),
             StageConfig::Export(config) => config.check(),
             StageConfig::Predict(config) => config.check(),
+            StageConfig::Sql(config) => config.check(),
         }
     }
 
@@ -168,6 +186,7 @@ impl StageConfig {
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
             StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "threads"]),
+            StageConfig::Sql(config) => semantic(config, &SqlConfig::default(), &[]),
         }
     }
 
@@ -192,7 +211,7 @@ impl StageConfig {
             StageConfig::Train(config) => vec![asset("model", &config.model, AssetKind::Model)],
             StageConfig::Predict(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
             StageConfig::Evaluate(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
-            StageConfig::Export(_) => Vec::new(),
+            StageConfig::Export(_) | StageConfig::Sql(_) => Vec::new(),
         }
     }
 }

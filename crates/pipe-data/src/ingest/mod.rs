@@ -34,9 +34,11 @@ use crate::scrub::ScrubPolicy;
 
 use merge::Merge;
 use plan::{Planner, SourceFacts};
+pub(crate) use labels::Labels;
 pub use report::IngestReport;
 use shard::{CleanShard, Cleaner};
 use split::Splitter;
+pub(crate) use writer::Cuts;
 
 /// A source file and the digest of its content.
 pub struct IngestSource {
