@@ -63,7 +63,7 @@ impl Prepared {
     }
 
     /// Writes all rows to one Parquet file: plain types, no statistics, lightly compressed. Ids and labels that are numbers become text.
-    pub fn write_parquet(self, path: &Path, progress: &dyn Progress) -> Result<()> {
+    pub fn write_parquet(&self, path: &Path, progress: &dyn Progress) -> Result<()> {
         let target = PlRefPath::try_from_path(path).map_err(|_| Error::stage(format!("{} is no path that can be written", path.display())))?;
         let options = ParquetWriteOptions {
             compression: ParquetCompression::Snappy,
@@ -71,17 +71,18 @@ impl Prepared {
             row_group_size: Some(ROW_GROUP_ROWS),
             ..ParquetWriteOptions::default()
         };
+        let frame = self.frame.clone();
         watched(progress, move || {
             let format = FileWriteFormat::Parquet(Arc::new(options));
             let file = SinkDestination::File { target: SinkTarget::Path(target) };
-            let sink = self.frame.sink(file, format, UnifiedSinkArgs { maintain_order: true, ..UnifiedSinkArgs::default() })?;
+            let sink = frame.sink(file, format, UnifiedSinkArgs { maintain_order: true, ..UnifiedSinkArgs::default() })?;
             sink.collect_with_engine(Engine::Streaming).map(drop)
         })
     }
 
     /// Hands on at most `limit` rows, batch by batch; `take` says whether it wants more. Returns whether there were more than `limit`.
-    pub fn rows(self, limit: Option<usize>, mut take: impl FnMut(Vec<Vec<Cell>>) -> Result<bool>) -> Result<bool> {
-        let Prepared { frame, columns: _ } = self;
+    pub fn rows(&self, limit: Option<usize>, mut take: impl FnMut(Vec<Vec<Cell>>) -> Result<bool>) -> Result<bool> {
+        let frame = self.frame.clone();
         // One more than is asked for tells whether there are more.
         let frame = limit.map_or(frame.clone(), |limit| frame.limit(u32::try_from(limit.saturating_add(1)).unwrap_or(u32::MAX)));
         let (send, batches) = sync_channel::<PolarsResult<DataFrame>>(1);
