@@ -35,7 +35,7 @@ pub struct Column {
 
 impl Prepared {
     pub(crate) fn new(frame: LazyFrame) -> PolarsResult<Prepared> {
-        let mut frame = in_order(frame);
+        let mut frame = in_order(frame)?;
         let schema = frame.collect_schema()?;
         // Types that Parquet does not have, or that others do not expect in it.
         let plain: Vec<Expr> = schema
@@ -113,7 +113,7 @@ impl Prepared {
     }
 
     pub(crate) fn collect(frame: LazyFrame) -> Result<DataFrame> {
-        let work = move || in_order(frame).collect_with_engine(Engine::Streaming).map(|result| result.unwrap_single());
+        let work = move || in_order(frame)?.collect_with_engine(Engine::Streaming).map(|result| result.unwrap_single());
         watched(&pipe_core::Silent, work)
     }
 }

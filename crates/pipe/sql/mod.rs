@@ -39,11 +39,8 @@ fn check(plan: &Plan<'_>, at: usize, query: &str) -> Result<()> {
             let known = step.tables();
             let error = Error::usage(format!("the query reads `{}` ({place}), which is not in the `from:` of the stage", table.stage));
             let exists = plan.steps.iter().any(|other| other.stage.base == table.stage);
-            return Err(match suggestion(&table.stage, &known) {
-                Some(hint) => error.hint(hint),
-                None if exists => error.hint(format!("add it: `from: [{}]`", [known.as_slice(), &[&table.stage]].concat().join(", "))),
-                None => error.hint(format!("it reads: {}", known.join(", "))),
-            });
+            let add = || format!("add it: `from: [{}]`", [known.as_slice(), &[&table.stage]].concat().join(", "));
+            return Err(if exists { error.hint(add()) } else { error.maybe_hint(suggestion(&table.stage, &known)) });
         };
         let input = &step.inputs[input];
         let splits = input.splits.clone().unwrap_or_else(|| plan.splits_of(input.steps[0]));

@@ -28,9 +28,11 @@ pub(crate) fn run(config: &SqlConfig, context: &StageContext<'_>, out: &Path) ->
         context.progress.check()?;
         let tables = bind(&query, context, by_split.then_some(split.as_str()))?;
         let result = scratch.join("result.parquet");
-        query.prepare(&tables)?.write_parquet(&result, context.progress)?;
-        table.add(split, &result, rows_in(split), context.progress)?;
-        std::fs::remove_file(&result).doing("remove", &result)?;
+        let written = query.prepare(&tables)?.write_parquet(&result, context.progress);
+        let added = written.and_then(|()| table.add(split, &result, rows_in(split), context.progress));
+        // Also what a query that failed had written.
+        let _ = std::fs::remove_file(&result);
+        added?;
     }
     let report = table.finish(&context.inputs)?;
     let splits: BTreeMap<String, u64> = report.splits.iter().map(|(split, rows)| (split.clone(), rows.rows)).collect();
