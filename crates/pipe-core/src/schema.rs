@@ -9,7 +9,9 @@ use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::config::{EvaluateConfig, ExportConfig, IngestConfig, PredictConfig, Resources, RunConfig, SqlConfig, StageKind, TokenizeConfig, TrainConfig};
+use crate::config::{
+    EvaluateConfig, ExportConfig, IngestConfig, PredictConfig, Resources, RunConfig, SqlConfig, StageKind, TokenizeConfig, TrainConfig,
+};
 
 /// A value that is one variable and nothing else takes the variable's type.
 const VARIABLE: &str = r"^\$\{.*\}$";

@@ -42,16 +42,18 @@ pub(crate) fn while_running(error: PolarsError) -> Error {
             let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
             if full { e.hint("free some space or point --cache-dir at a larger disk") } else { e }
         }
-        PolarsError::InvalidOperation(_) => {
-            Error::usage("a value cannot be made what the query asks for").hint("TRY_CAST gives NULL where CAST fails; a WHERE can leave such rows out")
-        }
+        PolarsError::InvalidOperation(_) => Error::usage("a value cannot be made what the query asks for")
+            .hint("TRY_CAST gives NULL where CAST fails; a WHERE can leave such rows out"),
         PolarsError::OutOfBounds(_) => Error::usage("the query takes an element that is not there"),
-        PolarsError::ShapeMismatch(_) => Error::usage("the query puts columns of different lengths side by side")
-            .hint("a column beside an aggregate has to be in GROUP BY"),
+        PolarsError::ShapeMismatch(_) => {
+            Error::usage("the query puts columns of different lengths side by side").hint("a column beside an aggregate has to be in GROUP BY")
+        }
         PolarsError::SchemaMismatch(_) | PolarsError::ColumnNotFound(_) | PolarsError::SchemaFieldNotFound(_) | PolarsError::Duplicate(_) => {
             Error::usage("the columns of the query do not fit together").hint("do all files of the table have the same columns?")
         }
-        _ => Error::stage("the query failed while it was computed").hint("what failed is not told, since it may quote a row; try a part of the query"),
+        _ => {
+            Error::stage("the query failed while it was computed").hint("what failed is not told, since it may quote a row; try a part of the query")
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use polars::prelude::{
-    Expr, JoinType, LazyFrame, MaintainOrderJoin, PolarsResult, Schema, SortMultipleOptions, UniqueKeepStrategy, col,
+    Expr, JoinType, LazyFrame, MaintainOrderJoin, PolarsResult, Schema, SortMultipleOptions, SortOptions, UniqueKeepStrategy, col,
 };
 use polars_plan::dsl::{AggExpr, DslPlan, FunctionExpr};
 
@@ -65,8 +65,14 @@ fn ordered(plan: DslPlan) -> PolarsResult<DslPlan> {
         }
         P::Filter { input, predicate } => P::Filter { input: inner(input)?, predicate },
         P::Cache { input, id } => P::Cache { input: inner(input)?, id },
-        P::Select { expr, input, options } => P::Select { expr, input: inner(input)?, options },
-        P::HStack { input, exprs, options } => P::HStack { input: inner(input)?, exprs, options },
+        P::Select { expr, input, options } => {
+            let input = inner(input)?;
+            P::Select { expr: windows(expr, &input)?, input, options }
+        }
+        P::HStack { input, exprs, options } => {
+            let input = inner(input)?;
+            P::HStack { exprs: windows(exprs, &input)?, input, options }
+        }
         P::Gather { input, idxs, null_on_oob } => P::Gather { input: inner(input)?, idxs: inner(idxs)?, null_on_oob },
         P::MatchToSchema { input, match_schema, per_column, extra_columns } => {
             P::MatchToSchema { input: inner(input)?, match_schema, per_column, extra_columns }
@@ -96,15 +102,29 @@ fn sums_floats(expr: &Expr, schema: &Schema) -> bool {
     })
 }
 
+/// Windows that sum floats, told to take the rows of each partition in their order: else they are computed as groups are.
+fn windows(exprs: Vec<Expr>, input: &Arc<DslPlan>) -> PolarsResult<Vec<Expr>> {
+    if !exprs.iter().flat_map(|expr| expr.into_iter()).any(|expr| matches!(expr, Expr::Over { .. })) {
+        return Ok(exprs);
+    }
+    let schema = LazyFrame::from((**input).clone()).collect_schema()?;
+    let in_order = |expr: Expr| match expr {
+        Expr::Over { function, partition_by, order_by: None, mapping } if !partition_by.is_empty() && sums_floats(&function, &schema) => {
+            // All rows of a partition are equal in what it is made by, and equals keep their order.
+            let by = Arc::new(partition_by[0].clone());
+            Expr::Over { function, partition_by, order_by: Some((by, SortOptions { maintain_order: true, ..SortOptions::default() })), mapping }
+        }
+        expr => expr,
+    };
+    Ok(exprs.into_iter().map(|expr| expr.map_expr(in_order)).collect())
+}
+
 /// A group by that meets each group's rows one after the other, in the order of the input.
 fn sorted_groups(frame: LazyFrame, schema: &Schema, keys: &[Expr], predicates: Vec<Expr>, aggs: Vec<Expr>) -> PolarsResult<DslPlan> {
     let names = keys.iter().map(|key| key.to_field(schema).map(|field| field.name)).collect::<PolarsResult<Vec<_>>>()?;
     // A key that is computed needs a column, and a name that no other column has.
-    let columns: Vec<String> = keys
-        .iter()
-        .enumerate()
-        .map(|(at, key)| if let Expr::Column(name) = key { name.to_string() } else { format!("__pipe_key_{at}") })
-        .collect();
+    let columns: Vec<String> =
+        keys.iter().enumerate().map(|(at, key)| if let Expr::Column(name) = key { name.to_string() } else { format!("__pipe_key_{at}") }).collect();
     let computed: Vec<Expr> = keys
         .iter()
         .zip(&columns)

@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 
 use pipe_core::{Error, Result};
 use polars::sql::SQLContext;
-use sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart, Query as Ast, SetExpr, Statement, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut};
+use sqlparser::ast::{
+    Expr, Ident, ObjectName, ObjectNamePart, Query as Ast, SetExpr, Statement, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserOptions};
 use sqlparser::tokenizer::Location;
@@ -52,7 +54,8 @@ impl Query {
         let parser = Parser::new(&GenericDialect {}).with_options(options);
         let statements = parser.try_with_sql(text).and_then(|mut parser| parser.parse_statements()).map_err(|error| of_syntax(&error))?;
         let Ok([mut statement]) = <[Statement; 1]>::try_from(statements) else {
-            return Err(Error::usage("a query is one statement, and not several or none").hint("for example: SELECT label, count(*) FROM ingest GROUP BY label"));
+            return Err(Error::usage("a query is one statement, and not several or none")
+                .hint("for example: SELECT label, count(*) FROM ingest GROUP BY label"));
         };
         if !matches!(statement, Statement::Query(_)) {
             return Err(Error::usage("a query reads and changes nothing: it begins with SELECT or WITH"));

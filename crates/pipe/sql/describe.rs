@@ -87,13 +87,16 @@ fn readable(facts: &[(Option<&str>, Facts)]) -> String {
 
     for column in names(facts) {
         let found: Vec<Option<&ColumnFacts>> = facts.iter().map(|(_, facts)| facts.columns.iter().find(|found| found.name == column)).collect();
-        let classes: BTreeSet<&String> = found.iter().flatten().filter_map(|column| column.classes.as_ref()).flat_map(|classes| classes.keys()).collect();
+        let classes: BTreeSet<&String> =
+            found.iter().flatten().filter_map(|column| column.classes.as_ref()).flat_map(|classes| classes.keys()).collect();
         if classes.is_empty() {
             continue;
         }
         let mut rows = vec![vec![shown(&column)]];
         rows[0].extend(facts.iter().map(|(split, _)| split.unwrap_or("rows").to_owned()));
-        let counted = |class: &String| found.iter().map(|column| column.and_then(|column| column.classes.as_ref()?.get(class)).copied().unwrap_or(0)).collect::<Vec<u64>>();
+        let counted = |class: &String| {
+            found.iter().map(|column| column.and_then(|column| column.classes.as_ref()?.get(class)).copied().unwrap_or(0)).collect::<Vec<u64>>()
+        };
         let line = |name: String, counts: Vec<u64>| [vec![name], counts.iter().map(u64::to_string).collect()].concat();
         rows.extend(classes.iter().map(|class| line(shown(class), counted(class))));
         let others: Vec<u64> = found.iter().map(|column| column.map_or(0, |column| column.other_classes)).collect();

@@ -151,7 +151,9 @@ fn shown_cell(cell: &Cell) -> String {
 
 /// A value on one line of a terminal: what would move the cursor, or turn the line round, is spelled out, and what is too wide cut.
 pub(super) fn shown(text: &str) -> String {
-    let moves = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let moves = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut shown = String::new();
     let (mut width, mut fits) = (0, 0);
     for c in text.chars() {

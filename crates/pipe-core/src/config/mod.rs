@@ -52,15 +52,8 @@ pub enum StageKind {
 }
 
 impl StageKind {
-    pub const ALL: [StageKind; 7] = [
-        StageKind::Ingest,
-        StageKind::Tokenize,
-        StageKind::Train,
-        StageKind::Evaluate,
-        StageKind::Export,
-        StageKind::Predict,
-        StageKind::Sql,
-    ];
+    pub const ALL: [StageKind; 7] =
+        [StageKind::Ingest, StageKind::Tokenize, StageKind::Train, StageKind::Evaluate, StageKind::Export, StageKind::Predict, StageKind::Sql];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -32,9 +32,9 @@ use serde_json::json;
 use crate::read::TextEncoding;
 use crate::scrub::ScrubPolicy;
 
+pub(crate) use labels::Labels;
 use merge::Merge;
 use plan::{Planner, SourceFacts};
-pub(crate) use labels::Labels;
 pub use report::IngestReport;
 use shard::{CleanShard, Cleaner};
 use split::Splitter;

@@ -173,7 +173,8 @@ fn label_ids(batch: &RecordBatch, labels: &[String]) -> Result<ArrayRef> {
     let names = batch.column_by_name("label").ok_or_else(|| Error::internal("the ingest artifact names labels but has no label column"))?;
     let mut ids = Vec::with_capacity(names.len());
     for name in names.as_string::<i32>() {
-        let name = name.ok_or_else(|| Error::input("a row has no `label`").hint("leave such rows out in the query that gives them: WHERE label IS NOT NULL"))?;
+        let name = name
+            .ok_or_else(|| Error::input("a row has no `label`").hint("leave such rows out in the query that gives them: WHERE label IS NOT NULL"))?;
         let id = labels.iter().position(|label| label == name);
         ids.push(id.ok_or_else(|| Error::internal("a row has a label that labels.json does not list"))? as i64);
     }
@@ -185,7 +186,8 @@ pub(crate) fn strings(batch: &RecordBatch, column: &str) -> Result<Vec<String>> 
     let array = batch.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
     let array = array.ok_or_else(|| Error::input(format!("the input artifact has no text column `{column}`")))?;
     if column != "text_pair" && array.null_count() > 0 {
-        return Err(Error::input(format!("a row has no `{column}`")).hint(format!("leave such rows out in the query that gives them: WHERE {column} IS NOT NULL")));
+        return Err(Error::input(format!("a row has no `{column}`"))
+            .hint(format!("leave such rows out in the query that gives them: WHERE {column} IS NOT NULL")));
     }
     Ok(array.iter().map(|value| value.unwrap_or_default().to_owned()).collect())
 }
