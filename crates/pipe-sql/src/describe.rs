@@ -96,8 +96,11 @@ pub fn describe(table: &Table) -> Result<Facts> {
     Ok(Facts { rows, columns })
 }
 
+/// What is measured, and how.
+type Measure = (&'static str, fn(Expr) -> Expr);
+
 /// What is measured of values of a type.
-fn measure(data_type: &DataType) -> Option<(&'static str, fn(Expr) -> Expr)> {
+fn measure(data_type: &DataType) -> Option<Measure> {
     match data_type {
         DataType::String => Some(("characters", |values| values.str().len_chars())),
         DataType::List(_) => Some(("items", |values| values.list().len())),
