@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pipe_core::config::{ByteSize, HumanDuration, Overlap};
 use pipe_core::file::Overrides;
 
+use crate::sql::Format;
+
 /// Fine-tuning as a data pipeline: ingest, scrub, tokenize, train, evaluate, export, predict.
 #[derive(Debug, Parser)]
 #[command(name = "pipe", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -37,6 +39,12 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Print the folder of a stage's output
     Path(PathArgs),
+    /// Query what stages left, with SQL
+    Sql(SqlArgs),
+    /// Print the first rows that a stage left
+    Head(HeadArgs),
+    /// Describe the rows that a stage left: nulls, lengths, classes
+    Describe(DescribeArgs),
     /// Remove from the cache what nobody needs
     Gc(GcArgs),
     /// Keep an artifact, or all outputs of a run, from being removed
@@ -317,6 +325,46 @@ pub(crate) struct PathArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
     pub(crate) stage: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SqlArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// One SELECT; its tables are stages (ingest), their splits (ingest.train) and ingest.rejects
+    #[arg(value_name = "QUERY")]
+    pub(crate) query: String,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Print this many rows; 0: all [default: 100 on a terminal, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HeadArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// A stage, or one split of it
+    #[arg(value_name = "STAGE[.SPLIT]")]
+    pub(crate) table: String,
+    /// How many rows
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) rows: usize,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// A stage, or one split of it
+    #[arg(value_name = "STAGE[.SPLIT]")]
+    pub(crate) table: String,
+    /// One JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -229,6 +229,11 @@ impl KeyContext<'_> {
                 }
             }
             StageConfig::Tokenize(_) => {}
+            StageConfig::Sql(_) => {
+                environment.insert("polars".to_owned(), pipe_sql::VERSION.to_owned());
+                // The query says which input is meant by its name.
+                environment.insert("tables".to_owned(), step.tables().join(","));
+            }
             StageConfig::Train(config) => torch(Some(self.native()?.resolve_device(config.device)?))?,
             StageConfig::Evaluate(config) if step.inputs[0].kind == StageKind::Train => torch(Some(self.native()?.resolve_device(config.device)?))?,
             StageConfig::Export(_) => {

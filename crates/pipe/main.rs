@@ -19,6 +19,7 @@ mod schema;
 mod signals;
 mod sources;
 mod spool;
+mod sql;
 mod stages;
 mod status;
 mod terminal;
@@ -35,6 +36,10 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Run(_) | Command::Verify(_) | Command::Sql(_) | Command::Head(_) | Command::Describe(_)) {
+        // SAFETY: nothing here has started a thread yet.
+        unsafe { pipe_sql::one_thread() };
+    }
     pipe_core::hide_panics();
     let result = std::panic::catch_unwind(|| dispatch(&cli.command).and_then(|code| terminal::check_results().map(|()| code)))
         .unwrap_or_else(|_| Err(Error::internal("pipe met a fault of its own")));
@@ -57,6 +62,9 @@ fn dispatch(command: &Command) -> Result<u8> {
         Command::Diff(args) => runs::diff(args),
         Command::Logs(args) => runs::logs(args),
         Command::Path(args) => status::path(args),
+        Command::Sql(args) => sql::sql(args),
+        Command::Head(args) => sql::head(args),
+        Command::Describe(args) => sql::describe(args),
         Command::Gc(args) => gc::command(args),
         Command::Pin(args) => gc::pin(args),
         Command::Unpin(args) => gc::unpin(args),

@@ -59,12 +59,13 @@ pub(crate) fn run(context: &StageContext<'_>) -> Result<Summary> {
         StageConfig::Evaluate(config) => evaluate(config, context, out),
         StageConfig::Export(config) => export_onnx(config, context, &out),
         StageConfig::Predict(config) => predict_rows(config, context, &out, &shards),
+        StageConfig::Sql(config) => crate::sql::run(config, context, &out),
     }
 }
 
 impl StageContext<'_> {
     /// Rows of the splits that the step reads of its input at `at`.
-    fn splits(&self, at: usize) -> BTreeMap<String, u64> {
+    pub(crate) fn splits(&self, at: usize) -> BTreeMap<String, u64> {
         let wanted = &self.step.inputs[at].splits;
         let splits = &self.inputs[at].manifest.splits;
         splits

@@ -67,7 +67,7 @@ impl Look {
     }
 
     pub(crate) fn plan(&self) -> Result<Plan<'_>> {
-        Plan::new(&self.file)
+        crate::sql::plan(&self.file)
     }
 
     pub(crate) fn keys(&self) -> KeyContext<'_> {
@@ -76,6 +76,11 @@ impl Look {
 
     fn latest(&self) -> &Latest {
         self.latest.get_or_init(|| self.cache.latest(&pipeline_id(&self.file, self.cache.dir())))
+    }
+
+    /// What a stage left when it last ended well, if it is still there.
+    pub(crate) fn last_output(&self, stage: &str) -> Result<Option<Artifact>> {
+        self.latest().stages.get(stage).map_or(Ok(None), |key| self.cache.lookup(key))
     }
 
     /// The state of every step, in the plan's order.
@@ -177,7 +182,7 @@ pub(crate) fn path(args: &PathArgs) -> Result<u8> {
 
 pub(crate) fn validate(args: &FileArgs) -> Result<u8> {
     let file = PipelineFile::load(&args.file, &args.overrides())?;
-    let plan = Plan::new(&file)?;
+    let plan = crate::sql::plan(&file)?;
     let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
     print_result(&format!("{}: valid, {}", file.path.display(), names.join(" → ")));
     Ok(0)

@@ -211,6 +211,21 @@ pub(crate) fn print_result(text: &str) {
     }
 }
 
+/// A part of a result, as it is. Whether there is still somebody who reads it.
+pub(crate) fn print_part(text: &str) -> bool {
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if written.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
+        RESULT_LOST.store(true, Ordering::Relaxed);
+    }
+    written.is_ok()
+}
+
+/// Something to know beside a result.
+pub(crate) fn print_note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
 /// An error if a result could not be written.
 pub(crate) fn check_results() -> Result<()> {
     if RESULT_LOST.load(Ordering::Relaxed) { Err(Error::stage("standard output cannot be written: is its disk full?")) } else { Ok(()) }

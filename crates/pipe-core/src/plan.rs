@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::cache::Artifact;
-use crate::config::{IntervalStrategy, StageConfig, StageKind};
+use crate::config::{IntervalStrategy, SqlSplit, StageConfig, StageKind};
 use crate::error::{Error, Result};
 use crate::file::{PipelineFile, Problem, Reference, Stage, Target, suggestion};
 
@@ -44,7 +44,7 @@ struct Need {
 }
 
 fn needs(config: &StageConfig) -> &'static [Need] {
-    const INGEST_ALL: Need = Need { kinds: &[StageKind::Ingest], splits: &[], splittable: true };
+    const ROWS: Need = Need { kinds: &[StageKind::Ingest, StageKind::Sql], splits: &[], splittable: true };
     const TOKENS_TO_TRAIN: Need = Need { kinds: &[StageKind::Tokenize], splits: &["train", "validation"], splittable: false };
     const TOKENS_TO_TEST: Need = Need { kinds: &[StageKind::Tokenize], splits: &["test"], splittable: true };
     const TOKENS_TO_COMPARE: Need = Need { kinds: &[StageKind::Tokenize], splits: &["validation"], splittable: true };
@@ -52,18 +52,27 @@ fn needs(config: &StageConfig) -> &'static [Need] {
     const MODEL_OR_EXPORT: Need = Need { kinds: &[StageKind::Train, StageKind::Export], splits: &[], splittable: false };
     const EXPORT: Need = Need { kinds: &[StageKind::Export], splits: &[], splittable: false };
     match config {
-        StageConfig::Ingest(_) => &[],
-        StageConfig::Tokenize(_) => &[INGEST_ALL],
+        // A query reads as many stages as it likes: see `Plan::tables`.
+        StageConfig::Ingest(_) | StageConfig::Sql(_) => &[],
+        StageConfig::Tokenize(_) => &[ROWS],
         StageConfig::Train(_) => &[TOKENS_TO_TRAIN],
         StageConfig::Evaluate(config) if config.model.is_some() => &[TOKENS_TO_TEST],
         StageConfig::Evaluate(_) => &[MODEL_OR_EXPORT, TOKENS_TO_TEST],
         StageConfig::Export(_) => &[MODEL, TOKENS_TO_COMPARE],
-        StageConfig::Predict(config) if config.model.is_some() => &[INGEST_ALL],
-        StageConfig::Predict(_) => &[EXPORT, INGEST_ALL],
+        StageConfig::Predict(config) if config.model.is_some() => &[ROWS],
+        StageConfig::Predict(_) => &[EXPORT, ROWS],
     }
 }
 
+/// What a query can read: stages whose output is rows.
+const TABLES: [StageKind; 4] = [StageKind::Ingest, StageKind::Tokenize, StageKind::Predict, StageKind::Sql];
+
 impl Step<'_> {
+    /// What a query calls its inputs, in their order: the stages' names in the file, whichever cell of a matrix is read.
+    pub fn tables(&self) -> Vec<&str> {
+        self.stage.from.iter().map(|reference| base_name(&reference.target.stages()[0])).collect()
+    }
+
     /// Indices of all steps that it may read.
     pub fn needs(&self) -> impl Iterator<Item = usize> {
         self.inputs.iter().flat_map(|input| input.steps.iter().copied())
@@ -162,16 +171,23 @@ impl<'f> Plan<'f> {
     }
 
     /// The splits that a step's output has; none for outputs that are not rows.
-    fn splits_of(&self, step: usize) -> Vec<String> {
+    pub fn splits_of(&self, step: usize) -> Vec<String> {
         let step = &self.steps[step];
         match (&step.stage.config, step.inputs.first()) {
             (StageConfig::Ingest(config), _) => config.split_names().into_iter().map(str::to_owned).collect(),
             (StageConfig::Tokenize(_), Some(input)) => input.splits.clone().unwrap_or_else(|| self.splits_of(input.steps[0])),
+            (StageConfig::Sql(config), Some(input)) => {
+                let splits = input.splits.clone().unwrap_or_else(|| self.splits_of(input.steps[0]));
+                if config.split == SqlSplit::All || splits.is_empty() { vec!["all".to_owned()] } else { splits }
+            }
             _ => Vec::new(),
         }
     }
 
     fn inputs(&self, stage: &'f Stage, problems: &mut Vec<Problem>) -> Vec<Input> {
+        if let StageConfig::Sql(_) = &stage.config {
+            return self.tables(stage, problems);
+        }
         let mut inputs = Vec::new();
         let mut used = vec![false; stage.from.len()];
         for need in needs(&stage.config) {
@@ -221,6 +237,40 @@ impl<'f> Plan<'f> {
         inputs
     }
 
+    /// The inputs of a query, one for each entry of its `from:`.
+    fn tables(&self, stage: &'f Stage, problems: &mut Vec<Problem>) -> Vec<Input> {
+        if stage.from.is_empty() {
+            let message = format!("stage `{}` queries no stage", stage.name);
+            problems.push(Problem::new(stage.span, message).hint("name those that its query reads in its `from:`, for example `from: ingest`"));
+        }
+        let mut inputs = Vec::new();
+        for (at, reference) in stage.from.iter().enumerate() {
+            let of = &reference.target.stages()[0];
+            let Some(&step) = self.places.get(of.as_str()) else { continue };
+            let kind = self.steps[step].stage.config.kind();
+            if TABLES.contains(&kind) && matches!(reference.target, Target::Best(_)) {
+                self.check_best(reference, &[step], problems);
+            }
+            if !TABLES.contains(&kind) {
+                let message = format!("stage `{}` cannot query `{of}`, whose output is not rows", stage.name);
+                let kinds: Vec<&str> = TABLES.iter().map(|kind| kind.name()).collect();
+                problems.push(Problem::new(reference.span, message).hint(format!("rows come from stages that use {}", kinds.join(", "))));
+            }
+            if stage.from[..at].iter().any(|other| base_name(&other.target.stages()[0]) == base_name(of)) {
+                let message = format!("stage `{}` names `{}` twice, and its query could not tell which is meant", stage.name, base_name(of));
+                problems.push(Problem::new(reference.span, message).hint("name it once: a query reads single splits as `stage.split`"));
+            }
+            let known = self.splits_of(step);
+            if let Some(split) = reference.split.as_deref().filter(|split| !known.iter().any(|known| known == split)) {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let message = format!("stage `{}` reads the split `{split}`, which `{of}` does not have", stage.name);
+                problems.push(Problem::new(reference.span, message).maybe_hint(suggestion(split, &known)));
+            }
+            inputs.push(Input { steps: vec![step], kind, splits: reference.split.clone().map(|split| vec![split]) });
+        }
+        inputs
+    }
+
     /// The best of several trainings is known only if all of them judge themselves by one measure.
     fn check_best(&self, reference: &Reference, steps: &[usize], problems: &mut Vec<Problem>) {
         if !matches!(reference.target, Target::Best(_)) {
@@ -260,6 +310,11 @@ impl<'f> Plan<'f> {
         }
         best.map(|(_, at)| at).ok_or_else(|| Error::internal("`best` of no stage"))
     }
+}
+
+/// A stage's name without the cell of its matrix.
+fn base_name(stage: &str) -> &str {
+    stage.split('[').next().unwrap_or(stage)
 }
 
 /// Where `publish` leads from `root`, without `.` and `..`; absent where that is the root itself or above it.
@@ -370,6 +425,28 @@ mod tests {
         });
         check(&format!("{rest}{}{TOKENIZE}{ingest}", train.replace(", eval_strategy: epoch", "")), |plan| {
             assert!(plan.unwrap_err().message.contains("`[best]` needs trainings that evaluate themselves"));
+        });
+    }
+
+    #[test]
+    fn a_query_reads_any_stages_of_rows_and_its_splits_are_those_of_the_first() {
+        let sql = "  sql: { uses: sql, from: [ingest, tokenize.test], with: { query: \"SELECT 1\" } }\n  again: { uses: tokenize, from: sql.test, with: { tokenizer: m } }\n";
+        check(&format!("{SPLIT_INGEST}{TOKENIZE}{sql}"), |plan| {
+            let plan = plan.unwrap();
+            assert_eq!(plan.steps[2].tables(), ["ingest", "tokenize"]);
+            assert_eq!(plan.steps[2].inputs[1], Input { steps: vec![1], kind: StageKind::Tokenize, splits: Some(vec!["test".into()]) });
+            assert_eq!((plan.splits_of(2), plan.splits_of(3)), (vec!["train".to_owned(), "test".to_owned()], vec!["test".to_owned()]));
+        });
+        check(&format!("{SPLIT_INGEST}{TOKENIZE}{}", sql.replace("SELECT 1\"", "SELECT 1\", split: all")), |plan| {
+            let message = plan.unwrap_err().message;
+            assert!(message.contains("reads the split `test`, which `sql` does not have"), "{message}");
+        });
+        let wrong = "  none: { uses: sql, with: { query: q } }\n  twice: { uses: sql, from: [ingest.train, ingest.test], with: { query: q } }\n  model: { uses: sql, from: train, with: { query: q } }\n";
+        check(&format!("{SPLIT_INGEST}{TOKENIZE}{}{wrong}", TRAIN.replace("model: m", "model: m, eval_strategy: no")), |plan| {
+            let message = plan.unwrap_err().message;
+            for word in ["`none` queries no stage", "names `ingest` twice", "cannot query `train`"] {
+                assert!(message.contains(word), "{message}");
+            }
         });
     }
 

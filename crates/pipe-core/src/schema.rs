@@ -9,7 +9,9 @@ use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::config::{EvaluateConfig, ExportConfig, IngestConfig, PredictConfig, Resources, RunConfig, StageKind, TokenizeConfig, TrainConfig};
+use crate::config::{
+    EvaluateConfig, ExportConfig, IngestConfig, PredictConfig, Resources, RunConfig, SqlConfig, StageKind, TokenizeConfig, TrainConfig,
+};
 
 /// A value that is one variable and nothing else takes the variable's type.
 const VARIABLE: &str = r"^\$\{.*\}$";
@@ -19,7 +21,7 @@ const WITH_VARIABLE: &str = r"\$\{.*\}";
 /// Spellings that serde's `alias` accepts besides a setting's name, by definition: schemars does not know them.
 const ALIASES: [(&str, &str, &str); 1] = [("TrainConfig", "eval_strategy", "evaluation_strategy")];
 /// Settings whose default is refused: they have to be written down.
-const REQUIRED: [(&str, &str); 2] = [("IngestConfig", "source"), ("TrainConfig", "model")];
+const REQUIRED: [(&str, &str); 3] = [("IngestConfig", "source"), ("TrainConfig", "model"), ("SqlConfig", "query")];
 /// Settings of which one has to be written down.
 const ONE_OF: [(&str, [&str; 2]); 1] = [("TokenizeConfig", ["tokenizer", "train_tokenizer"])];
 
@@ -92,7 +94,7 @@ fn described(mut schema: Value, text: &str) -> Value {
 fn choice(kind: StageKind, generator: &mut SchemaGenerator) -> Value {
     let settings = settings(kind, generator);
     let required: &[&str] = match kind {
-        StageKind::Ingest | StageKind::Tokenize | StageKind::Train => &["with"],
+        StageKind::Ingest | StageKind::Tokenize | StageKind::Train | StageKind::Sql => &["with"],
         StageKind::Evaluate | StageKind::Export | StageKind::Predict => &[],
     };
     json!({
@@ -112,6 +114,7 @@ fn settings(kind: StageKind, generator: &mut SchemaGenerator) -> Schema {
         StageKind::Evaluate => of::<EvaluateConfig>(generator),
         StageKind::Export => of::<ExportConfig>(generator),
         StageKind::Predict => of::<PredictConfig>(generator),
+        StageKind::Sql => of::<SqlConfig>(generator),
     }
 }
 
@@ -222,6 +225,7 @@ mod tests {
             ("EvaluateConfig", serde_json::to_value(EvaluateConfig::default())),
             ("ExportConfig", serde_json::to_value(ExportConfig::default())),
             ("PredictConfig", serde_json::to_value(PredictConfig::default())),
+            ("SqlConfig", serde_json::to_value(SqlConfig::default())),
         ];
         for (name, value) in serialised {
             covers(&root, &root["$defs"][name], &value.unwrap(), name);

@@ -8,6 +8,7 @@ mod parts;
 pub mod predict;
 pub mod read;
 pub mod scrub;
+pub mod table;
 pub mod tokenize;
 mod tokens;
 

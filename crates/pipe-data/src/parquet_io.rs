@@ -4,11 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchReader};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -141,19 +141,28 @@ pub struct TableReader {
 
 impl TableReader {
     pub fn open(path: &Path) -> Result<TableReader> {
-        TableReader::of(File::open(path).doing("open", path)?, path)
+        TableReader::of(File::open(path).doing("open", path)?, path, ArrowReaderOptions::new())
+    }
+
+    /// With the types that Parquet itself has for the columns, whatever Arrow types the writer noted: those of polars are others.
+    pub fn open_plain(path: &Path) -> Result<TableReader> {
+        TableReader::of(File::open(path).doing("open", path)?, path, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
     }
 
     /// Of a whole file in memory; `path` is for messages.
     pub fn of_bytes(bytes: Vec<u8>, path: &Path) -> Result<TableReader> {
-        TableReader::of(Bytes::from(bytes), path)
+        TableReader::of(Bytes::from(bytes), path, ArrowReaderOptions::new())
     }
 
-    fn of(input: impl ChunkReader + 'static, path: &Path) -> Result<TableReader> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(|e| parquet_error("read", path, e))?;
+    fn of(input: impl ChunkReader + 'static, path: &Path, options: ArrowReaderOptions) -> Result<TableReader> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(input, options).map_err(|e| parquet_error("read", path, e))?;
         let rows = builder.metadata().file_metadata().num_rows() as u64;
         let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| parquet_error("read", path, e))?;
         Ok(TableReader { reader, path: path.to_owned(), rows })
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.reader.schema()
     }
 }
 

@@ -107,7 +107,8 @@ pub(super) fn demand(config: &StageConfig, declared: &Resources, last_memory: Op
             let gpu = device(config.device);
             (if gpu { 1 } else { config.torch_threads.unwrap_or(cores) }, GIB, gpu)
         }
-        StageConfig::Export(_) => (1, GIB, false),
+        // A query has one thread.
+        StageConfig::Export(_) | StageConfig::Sql(_) => (1, GIB, false),
         StageConfig::Predict(config) => (config.threads.unwrap_or(cores), GIB, false),
     };
     Demand { cpus: declared.cpus.unwrap_or(cpus), memory: declared.memory.map(|size| size.0).or(last_memory).unwrap_or(memory), gpu }

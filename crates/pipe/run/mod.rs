@@ -63,7 +63,7 @@ pub(crate) fn command(args: &RunArgs) -> Result<u8> {
     let started = Instant::now();
     let mut file = PipelineFile::load(&args.file.file, &args.file.overrides())?;
     file.run = settings(&file.run, args);
-    let plan = Plan::new(&file)?;
+    let plan = crate::sql::plan(&file)?;
     let signals = Signals::install()?.with_deadline(started, file.run.deadline);
     let selected = select::selected(&plan, args)?;
     let forced = select::forced(&plan, args, &selected)?;

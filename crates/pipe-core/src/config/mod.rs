@@ -14,6 +14,7 @@ mod run;
 mod scrub;
 mod source;
 mod split;
+mod sql;
 mod tokenize;
 mod train;
 mod units;
@@ -37,6 +38,7 @@ pub use run::{NotifyConfig, Outcome, Overlap, Resources, RunConfig};
 pub use scrub::{ColumnScrub, ENTITIES, EntityRule, KeySource, NerConfig, Operator, OperatorConfig, POLICIES, ScrubConfig, is_policy_file};
 pub use source::{Compression, SourceConfig, SourceFormat};
 pub use split::{Conflicts, Dedup, NearAction, NearConfig, SPLITS, SplitBy, SplitConfig};
+pub use sql::{SqlConfig, SqlSplit};
 pub use tokenize::{Padding, TokenizeConfig, TokenizerKind, TrainTokenizerConfig, Truncation};
 pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
 pub use units::{ByteSize, HumanDuration};
@@ -57,11 +59,13 @@ pub enum StageKind {
     Export,
     /// Scores rows with an exported model.
     Predict,
+    /// Queries the rows of other stages.
+    Sql,
 }
 
 impl StageKind {
-    pub const ALL: [StageKind; 6] =
-        [StageKind::Ingest, StageKind::Tokenize, StageKind::Train, StageKind::Evaluate, StageKind::Export, StageKind::Predict];
+    pub const ALL: [StageKind; 7] =
+        [StageKind::Ingest, StageKind::Tokenize, StageKind::Train, StageKind::Evaluate, StageKind::Export, StageKind::Predict, StageKind::Sql];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +75,7 @@ impl StageKind {
             StageKind::Evaluate => "evaluate",
             StageKind::Export => "export",
             StageKind::Predict => "predict",
+            StageKind::Sql => "sql",
         }
     }
 
@@ -84,6 +89,7 @@ impl StageKind {
             StageKind::Evaluate => to_value(serde_json::to_value(EvaluateConfig::default())),
             StageKind::Export => to_value(serde_json::to_value(ExportConfig::default())),
             StageKind::Predict => to_value(serde_json::to_value(PredictConfig::default())),
+            StageKind::Sql => to_value(serde_json::to_value(SqlConfig::default())),
         }
     }
 
@@ -96,6 +102,7 @@ impl StageKind {
             StageKind::Evaluate => 1,
             StageKind::Export => 1,
             StageKind::Predict => 2,
+            StageKind::Sql => 1,
         }
     }
 }
@@ -109,6 +116,7 @@ pub enum StageConfig {
     Evaluate(EvaluateConfig),
     Export(ExportConfig),
     Predict(PredictConfig),
+    Sql(SqlConfig),
 }
 
 /// A local file or folder whose content is part of the key, while its path is not.
@@ -148,6 +156,7 @@ impl StageConfig {
             StageKind::Evaluate => StageConfig::Evaluate(from_node(node)?),
             StageKind::Export => StageConfig::Export(from_node(node)?),
             StageKind::Predict => StageConfig::Predict(from_node(node)?),
+            StageKind::Sql => StageConfig::Sql(from_node(node)?),
         };
         config.check().map_err(|complaint| complaint.at(node))?;
         Ok(config)
@@ -161,6 +170,7 @@ impl StageConfig {
             StageConfig::Evaluate(_) => StageKind::Evaluate,
             StageConfig::Export(_) => StageKind::Export,
             StageConfig::Predict(_) => StageKind::Predict,
+            StageConfig::Sql(_) => StageKind::Sql,
         }
     }
 
@@ -172,6 +182,7 @@ impl StageConfig {
             StageConfig::Evaluate(config) => config.check(),
             StageConfig::Export(config) => config.check(),
             StageConfig::Predict(config) => config.check(),
+            StageConfig::Sql(config) => config.check(),
         }
     }
 
@@ -202,6 +213,7 @@ impl StageConfig {
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
             StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "key", "ner", "threads"]),
+            StageConfig::Sql(config) => semantic(config, &SqlConfig::default(), &[]),
         }
     }
 
@@ -251,7 +263,7 @@ impl StageConfig {
                 model.chain(config.ner.iter().map(|path| asset("ner", path, AssetKind::EntityModel))).collect()
             }
             StageConfig::Evaluate(config) => config.model.iter().map(|path| asset("model", path, AssetKind::Export)).collect(),
-            StageConfig::Export(_) => Vec::new(),
+            StageConfig::Export(_) | StageConfig::Sql(_) => Vec::new(),
         }
     }
 }

@@ -180,8 +180,13 @@ const PREDICT: &[Setting] = &[
     left_out("threads", &["null", "2"]),
 ];
 
+const SQL: &[Setting] = &[
+    keyed("query", &[r#""SELECT * FROM ingest""#, r#""SELECT id, text FROM ingest WHERE label = 'a'""#]),
+    keyed("split", &[r#""each""#, r#""all""#]),
+];
+
 /// Settings that have to be written down.
-const REQUIRED: [&str; 4] = ["source.paths", "columns", "tokenizer.train_tokenizer.kind", "model.config.hidden_size"];
+const REQUIRED: [&str; 5] = ["source.paths", "columns", "tokenizer.train_tokenizer.kind", "model.config.hidden_size", "query"];
 
 fn settings(kind: StageKind) -> &'static [Setting] {
     match kind {
@@ -191,6 +196,7 @@ fn settings(kind: StageKind) -> &'static [Setting] {
         StageKind::Evaluate => EVALUATE,
         StageKind::Export => EXPORT,
         StageKind::Predict => PREDICT,
+        StageKind::Sql => SQL,
     }
 }
 
@@ -277,6 +283,7 @@ fn full(config: &StageConfig) -> Value {
         StageConfig::Evaluate(config) => serde_json::to_value(config),
         StageConfig::Export(config) => serde_json::to_value(config),
         StageConfig::Predict(config) => serde_json::to_value(config),
+        StageConfig::Sql(config) => serde_json::to_value(config),
     }
     .unwrap()
 }

@@ -9,17 +9,17 @@ const MAX_CLASSES: usize = 1000;
 /// Class names are listed in reports and model folders; a text must not get there.
 const MAX_LABEL_CHARS: usize = 100;
 
-pub(super) struct Labels {
+pub(crate) struct Labels {
     ids: HashMap<String, u32>,
 }
 
 impl Labels {
-    pub(super) fn new() -> Labels {
+    pub(crate) fn new() -> Labels {
         Labels { ids: HashMap::new() }
     }
 
     /// Numbers labels in the order in which they come.
-    pub(super) fn id_of(&mut self, label: &str) -> Result<u32> {
+    pub(crate) fn id_of(&mut self, label: &str) -> Result<u32> {
         if let Some(id) = self.ids.get(label) {
             return Ok(*id);
         }
@@ -37,7 +37,7 @@ impl Labels {
     }
 
     /// Sorted class names, of those that `used` says a row is left of. Numbers sort as numbers.
-    pub(super) fn finish(self, rows: u64, column: Option<&str>, used: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    pub(crate) fn finish(self, rows: u64, column: Option<&str>, used: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut labels: Vec<String> = self.ids.into_keys().filter(|label| used(label)).collect();
         if labels.iter().all(|label| label.parse::<i64>().is_ok()) {
             // `1` and `01` are two labels: their order must not be the hash map's.

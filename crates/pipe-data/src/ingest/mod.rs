@@ -44,6 +44,8 @@ use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
 use assign::{AssignConfig, Assigner, Splitter};
 use collect::Collector;
 use columns::Columns;
+pub(crate) use labels::Labels;
+pub(crate) use parts::Cuts;
 use plan::Planner;
 pub use report::IngestReport;
 use shard::{CleanShard, Cleaner, ShardSchema};

@@ -6,7 +6,7 @@ use super::assign::RowDigest;
 
 /// Where parts end.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cuts {
+pub(crate) struct Cuts {
     min: u64,
     max: u64,
     /// Rows with digests below it end a part.
@@ -15,7 +15,7 @@ pub(super) struct Cuts {
 
 impl Cuts {
     /// For parts of about `rows` rows: at least a quarter of them, at most twice as many.
-    pub(super) fn new(rows: usize) -> Cuts {
+    pub(crate) fn new(rows: usize) -> Cuts {
         let (min, max) = (rows as u64 / 4, rows as u64 * 2);
         // After `min` rows each one ends the part with a chance of 1 / (0.87 · rows). Up to `max`, the expectation of
         // that geometric distribution is ¾ · rows: x · (1 − exp(−1.75 / x)) = 0.75 at x = 0.87.
@@ -23,7 +23,12 @@ impl Cuts {
     }
 
     fn ends(self, rows: u64, digest: RowDigest) -> bool {
-        rows >= self.max || (rows >= self.min && digest.low() < self.below)
+        self.ends_at(rows, digest.low())
+    }
+
+    /// Whether a part of `rows` rows ends with a row of this digest.
+    pub(crate) fn ends_at(self, rows: u64, digest: u64) -> bool {
+        rows >= self.max || (rows >= self.min && digest < self.below)
     }
 }
 

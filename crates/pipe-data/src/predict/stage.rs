@@ -14,7 +14,7 @@ use pipe_core::{Error, Predictor, Progress, Result};
 use serde_json::{Value, json};
 
 use crate::parquet_io::{TableReader, TableWriter, to_bytes};
-use crate::parts::{Part, parts_of};
+use crate::parts::{Part, check_rows, parts_of};
 
 use super::{PLAIN, PredictionCounts, Scoring, TextPipeline, part_rows, schema};
 
@@ -35,11 +35,13 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<PredictionCounts> {
     let Scorer { pipeline, predictor, identity } = scorer;
+    let parts = parts_of(rows, splits);
+    check_rows(&parts)?;
     let schema = schema(pipeline.labels());
     let mut writer = TableWriter::create(out, Arc::clone(&schema), &PLAIN)?;
     let mut scoring = Scoring { pipeline, predictor, total: splits.values().sum(), done: 0, progress };
     let mut counts = PredictionCounts::default();
-    for part in parts_of(rows, splits) {
+    for part in parts {
         progress.check()?;
         let key = ShardKey::of(StageKind::Predict, &json!({"part": part.digest, "model": identity}));
         let found: Option<(Vec<u8>, PredictionCounts)> = shards.load(&key);

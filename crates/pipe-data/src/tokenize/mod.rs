@@ -27,7 +27,7 @@ use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use serde_json::json;
 
 use crate::parquet_io::{TableReader, TableWriter};
-use crate::parts::{Part, parts_of};
+use crate::parts::{Part, check_rows, parts_of};
 use crate::scrub::ScrubPolicy;
 
 pub use encoder::{EncodedRow, TextEncoder, length_limit, tokenizer_files};
@@ -47,9 +47,10 @@ pub fn run(
     shards: &Shards,
     progress: &dyn Progress,
 ) -> Result<Summary> {
+    let parts = parts_of(rows, splits);
+    check_rows(&parts)?;
     let labels: Vec<String> = read_json(&rows.path.join("labels.json"))?;
     let policy: ScrubPolicy = read_json(&rows.path.join("scrub.json"))?;
-    let parts = parts_of(rows, splits);
     let carried = out.join(TOKENIZER_FOLDER);
     let (folder, trained) = match (config.training(), config.tokenizer.folder()) {
         (Some(training), _) => (carried.clone(), Some(train::train(training, config.max_length, rows, &carried, progress)?)),
@@ -116,7 +117,10 @@ impl Tokenizing<'_> {
             let texts = strings(&batch, "text")?;
             let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
             let rows = self.encoder.encode(texts, pairs)?;
-            let ids = batch.column_by_name("id").expect("checked with the text").clone();
+            let ids = batch.column_by_name("id").ok_or_else(|| Error::internal("rows without an id"))?.clone();
+            if ids.null_count() > 0 {
+                return Err(Error::input("a row has no `id`").hint("leave such rows out in the query that gives them: WHERE id IS NOT NULL"));
+            }
             if let Some(at) = rows.iter().position(|row| row.lost > 0)
                 && self.encoder.refuses_long_rows()
             {
@@ -179,7 +183,9 @@ fn label_ids(batch: &RecordBatch, labels: &[String]) -> Result<ArrayRef> {
     let names = batch.column_by_name("label").ok_or_else(|| Error::internal("the ingest artifact names labels but has no label column"))?;
     let mut ids = Vec::with_capacity(names.len());
     for name in names.as_string::<i32>() {
-        let id = name.and_then(|name| labels.iter().position(|label| label == name));
+        let name = name
+            .ok_or_else(|| Error::input("a row has no `label`").hint("leave such rows out in the query that gives them: WHERE label IS NOT NULL"))?;
+        let id = labels.iter().position(|label| label == name);
         ids.push(id.ok_or_else(|| Error::internal("a row has a label that labels.json does not list"))? as i64);
     }
     Ok(Arc::new(Int64Array::from(ids)))
@@ -189,6 +195,10 @@ fn label_ids(batch: &RecordBatch, labels: &[String]) -> Result<ArrayRef> {
 pub(crate) fn strings(batch: &RecordBatch, column: &str) -> Result<Vec<String>> {
     let array = batch.column_by_name(column).and_then(|array| array.as_string_opt::<i32>());
     let array = array.ok_or_else(|| Error::input(format!("the input artifact has no text column `{column}`")))?;
+    if column != "text_pair" && array.null_count() > 0 {
+        return Err(Error::input(format!("a row has no `{column}`"))
+            .hint(format!("leave such rows out in the query that gives them: WHERE {column} IS NOT NULL")));
+    }
     Ok(array.iter().map(|value| value.unwrap_or_default().to_owned()).collect())
 }
 
