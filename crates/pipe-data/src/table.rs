@@ -67,7 +67,7 @@ impl<'o> TableArtifact<'o> {
         let (schema, total) = (reader.schema(), reader.rows);
         let is_text = |column: &str| schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8);
         let has_classes = ["id", "text", "label"].into_iter().all(is_text);
-        let mut parts = Parts::new(self.out.join(split), Arc::clone(&schema))?;
+        let mut parts = Parts::new(self.out.join(split), Arc::clone(&schema), PART_ROWS)?;
         for batch in reader {
             progress.check()?;
             let batch = batch?;
@@ -133,8 +133,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(folder: PathBuf, schema: SchemaRef) -> Result<Parts> {
-        let mut parts = Parts { folder, schema, cuts: Cuts::new(PART_ROWS), writer: None, part_rows: 0, parts: 0, rows: 0 };
+    fn new(folder: PathBuf, schema: SchemaRef, part_rows: usize) -> Result<Parts> {
+        let mut parts = Parts { folder, schema, cuts: Cuts::new(part_rows), writer: None, part_rows: 0, parts: 0, rows: 0 };
         // A split without rows has one part without rows.
         parts.open()?;
         Ok(parts)
@@ -211,19 +211,21 @@ mod tests {
     #[test]
     fn parts_near_a_row_that_goes_change_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
-        let mut parts = Vec::new();
-        let ids: Vec<String> = (0..400_000).map(|id| format!("row-{id}")).collect();
-        for (at, left_out) in [None, Some(200_000)].into_iter().enumerate() {
-            let (file, out) = (folder.path().join(format!("{at}.parquet")), folder.path().join(at.to_string()));
-            let ids: Vec<String> = ids.iter().enumerate().filter(|(row, _)| Some(*row) != left_out).map(|(_, id)| id.clone()).collect();
-            result(&file, &["id"], &ids);
-            let mut table = TableArtifact::new(&out);
-            table.add("all", &file, None, &Silent).unwrap();
-            assert_eq!(table.finish(&[]).unwrap().splits["all"].rows, ids.len() as u64);
-            parts.push(files_of(&out.join("all")).unwrap().iter().map(|path| pipe_core::digest::of_file(path).unwrap()).collect::<Vec<_>>());
-        }
-        let kept = parts[0].iter().filter(|part| parts[1].contains(part)).count();
-        assert!(parts[0].len() > 6 && kept + 4 >= parts[0].len(), "{kept} of {} parts are as before", parts[0].len());
+        let parts = |name: &str, ids: &[String]| -> Vec<String> {
+            let ids: ArrayRef = Arc::new(StringArray::from(ids.to_vec()));
+            let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+            let out = folder.path().join(name);
+            let mut parts = Parts::new(out.clone(), batch.schema(), 500).unwrap();
+            parts.write(&batch).unwrap();
+            assert_eq!(parts.finish().unwrap(), batch.num_rows() as u64);
+            files_of(&out).unwrap().iter().map(|path| pipe_core::digest::of_file(path).unwrap()).collect()
+        };
+        let mut ids: Vec<String> = (0..10_000).map(|id| format!("row-{id}")).collect();
+        let before = parts("before", &ids);
+        ids.remove(5000);
+        let after = parts("after", &ids);
+        let kept = before.iter().filter(|part| after.contains(part)).count();
+        assert!(before.len() > 10 && kept + 4 >= before.len(), "{kept} of {} parts are as before", before.len());
     }
 
     #[test]
