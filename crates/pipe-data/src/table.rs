@@ -95,7 +95,7 @@ impl<'o> TableArtifact<'o> {
             write("scrub.json", serde_json::to_vec_pretty(&policy))?;
         }
         let rows = self.report.splits.values().map(|split| split.rows).sum();
-        let (_, labels) = self.labels.finish(rows, None, |_| true)?;
+        let labels = self.labels.finish(rows, None, |_| true)?;
         write("labels.json", serde_json::to_vec_pretty(&labels))?;
         write("report.json", serde_json::to_vec_pretty(&self.report))?;
         Ok(self.report)
