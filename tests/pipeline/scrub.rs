@@ -157,7 +157,8 @@ fn a_model_asks_for_the_key_that_its_rows_were_scrubbed_with() {
     project.edit("scrub: { policy: standard }", "scrub: { operators: { user_handle: hmac }, key: { file: key } }");
     project.run(&[]).code(0);
     let id = read_json(&project.path("out/model/pipe.json"))["scrub"]["key"].as_str().unwrap().to_owned();
-    let predict = |more: &[&str]| project.pipe(&[&["predict", "out/model", "new-rows.csv", "-o", "scores.parquet", "--log-format", "text"], more].concat());
+    let predict =
+        |more: &[&str]| project.pipe(&[&["predict", "out/model", "new-rows.csv", "-o", "scores.parquet", "--log-format", "text"], more].concat());
     predict(&[]).fails(2, &[&format!("needs the key {id}"), "--key-file"]);
     predict(&["--key-file", "other"]).fails(2, &[&format!("needs the key {id}")]);
     predict(&["--key-file", "key"]).code(0).prints(&["rows scored"]);
