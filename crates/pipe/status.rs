@@ -3,11 +3,12 @@
 use std::sync::OnceLock;
 
 use pipe_core::cache::{Artifact, Cache, Latest};
-use pipe_core::config::StageConfig;
+use pipe_core::config::{StageConfig, is_policy_file};
 use pipe_core::digest::DigestCache;
 use pipe_core::file::PipelineFile;
 use pipe_core::native::NativeLibraries;
 use pipe_core::{Error, Plan, Result, Silent};
+use pipe_data::scrub::ScrubPolicy;
 use pipe_remote::Access;
 use serde_json::json;
 
@@ -183,6 +184,13 @@ pub(crate) fn path(args: &PathArgs) -> Result<u8> {
 pub(crate) fn validate(args: &FileArgs) -> Result<u8> {
     let file = PipelineFile::load(&args.file, &args.overrides())?;
     let plan = crate::sql::plan(&file)?;
+    for stage in &file.stages {
+        if let StageConfig::Ingest(config) = &stage.config
+            && is_policy_file(&config.scrub.policy)
+        {
+            ScrubPolicy::check_file(&file.root.join(&config.scrub.policy))?;
+        }
+    }
     let names: Vec<&str> = plan.steps.iter().map(|step| step.stage.name.as_str()).collect();
     print_result(&format!("{}: valid, {}", file.path.display(), names.join(" → ")));
     Ok(0)

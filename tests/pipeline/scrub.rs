@@ -68,6 +68,7 @@ fn what_is_wrong_with_a_policy_or_a_key_is_told_with_its_place() {
         (POLICY.replace("[0-9]{6}", "[0-9"), ["policy.yaml:5:", "at its character 8"]),
     ] {
         project.write("policy.yaml", policy);
+        project.pipe(&["validate", "pipeline.yaml"]).fails(2, &words[1..]);
         let error = project.run(&[]).fails(2, &words[1..]);
         assert!(error.stderr.contains(&words[0].replace("policy.yaml:", "")) || error.stderr.contains(words[0]), "{}", error.stderr);
         assert!(error.stderr.contains('^'), "{}", error.stderr);
@@ -156,7 +157,8 @@ fn a_model_asks_for_the_key_that_its_rows_were_scrubbed_with() {
     project.edit("scrub: { policy: standard }", "scrub: { operators: { user_handle: hmac }, key: { file: key } }");
     project.run(&[]).code(0);
     let id = read_json(&project.path("out/model/pipe.json"))["scrub"]["key"].as_str().unwrap().to_owned();
-    let predict = |more: &[&str]| project.pipe(&[&["predict", "out/model", "new-rows.csv", "-o", "scores.parquet"], more].concat());
+    let predict =
+        |more: &[&str]| project.pipe(&[&["predict", "out/model", "new-rows.csv", "-o", "scores.parquet", "--log-format", "text"], more].concat());
     predict(&[]).fails(2, &[&format!("needs the key {id}"), "--key-file"]);
     predict(&["--key-file", "other"]).fails(2, &[&format!("needs the key {id}")]);
     predict(&["--key-file", "key"]).code(0).prints(&["rows scored"]);

@@ -56,8 +56,6 @@ const INGEST: &[Setting] = &[
     keyed("labels.unmapped", &[r#""reject""#, r#""filter""#, r#""keep""#]),
     keyed("scrub.policy", &[r#""standard""#, r#""strict""#, r#""minimal""#, r#""none""#]),
     keyed("scrub.entities", &["null", "[]", r#"["email"]"#, r#"["email", "phone"]"#]),
-    keyed("scrub.operators", &["{}", r#"{"email": "redact"}"#, r#"{"email": {"operator": "mask", "keep_last": 4}}"#, r#"{"email": "mask"}"#]),
-    keyed("scrub.columns", &["{}", r#"{"note": "drop"}"#, r#"{"note": "keep", "other": "scan"}"#]),
     // The key's id is part of the environment, the model's content an asset.
     left_out("scrub.key", &["null", r#"{"file": "a.key"}"#, r#"{"env": "KEY"}"#]),
     keyed("scrub.ner", &["null", r#"{"model": "a"}"#, r#"{"model": "a", "threshold": 0.9}"#, r#"{"model": "a", "labels": {"NAME": "person"}}"#]),
@@ -305,7 +303,7 @@ fn some_defaults(full: &Value, written: Option<&Value>, seed: &mut u64) -> Value
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         if own.is_some() || *seed >> 63 == 0 {
             // A mapping without a default has to be whole.
-            let value = if name == "split" || name == "gate" { value.clone() } else { some_defaults(value, own, seed) };
+            let value = if ["split", "gate", "ner"].contains(&name.as_str()) { value.clone() } else { some_defaults(value, own, seed) };
             kept.insert(name.clone(), value);
         }
     }

@@ -1,7 +1,5 @@
 //! What was found, by type, operator and verdict. Never a value.
 
-use std::borrow::Cow;
-
 use pipe_core::config::Operator;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -15,7 +13,7 @@ pub struct ScrubCounts(Vec<Cell>);
 /// A short list, searched from its start: a text has few types, and no hashing is as cheap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Cell {
-    entity: Cow<'static, str>,
+    entity: String,
     operator: Operator,
     verdict: Verdict,
     count: u64,
@@ -23,17 +21,17 @@ struct Cell {
 
 impl ScrubCounts {
     /// One more value. `entity` is the name of a type, the same for each call that means the same.
-    pub(super) fn add_hit(&mut self, entity: &Cow<'static, str>, operator: Operator, verdict: Verdict) {
+    pub(super) fn add_hit(&mut self, entity: &str, operator: Operator, verdict: Verdict) {
         self.add_many(entity, operator, verdict, 1);
     }
 
-    fn add_many(&mut self, entity: &Cow<'static, str>, operator: Operator, verdict: Verdict, count: u64) {
-        let found = self.0.iter_mut().find(|cell| cell.verdict == verdict && cell.operator == operator && cell.entity == *entity);
+    fn add_many(&mut self, entity: &str, operator: Operator, verdict: Verdict, count: u64) {
+        let found = self.0.iter_mut().find(|cell| cell.verdict == verdict && cell.operator == operator && cell.entity == entity);
         match found {
             Some(cell) => cell.count += count,
             None => {
-                let at = self.0.partition_point(|cell| (&cell.entity, cell.operator, cell.verdict) < (entity, operator, verdict));
-                self.0.insert(at, Cell { entity: entity.clone(), operator, verdict, count });
+                let at = self.0.partition_point(|cell| (cell.entity.as_str(), cell.operator, cell.verdict) < (entity, operator, verdict));
+                self.0.insert(at, Cell { entity: entity.to_owned(), operator, verdict, count });
             }
         }
     }
@@ -65,7 +63,7 @@ impl ScrubCounts {
 
     /// Type, operator, verdict and count, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Operator, Verdict, u64)> {
-        self.0.iter().map(|cell| (cell.entity.as_ref(), cell.operator, cell.verdict, cell.count))
+        self.0.iter().map(|cell| (cell.entity.as_str(), cell.operator, cell.verdict, cell.count))
     }
 }
 
@@ -94,7 +92,7 @@ mod tests {
         let of = |hits: &[(&'static str, Operator, Verdict)]| {
             let mut counts = ScrubCounts::default();
             for &(entity, operator, verdict) in hits {
-                counts.add_hit(&entity.into(), operator, verdict);
+                counts.add_hit(entity, operator, verdict);
             }
             counts
         };

@@ -13,6 +13,7 @@ use super::policy::{AllowPolicy, PolicyPattern};
 use super::{Entity, Hit, Verdict};
 use pipe_core::file::RegexUse;
 use pipe_core::{Error, Result};
+use zeroize::Zeroizing;
 
 /// Longer values are found by no pattern.
 const MAX_MATCH: usize = 4096;
@@ -107,12 +108,12 @@ impl Pattern {
 pub(super) struct Allowed {
     values: BTreeSet<String>,
     patterns: Vec<Regex>,
-    key: Option<[u8; 32]>,
+    key: Option<Zeroizing<[u8; 32]>>,
 }
 
 impl Allowed {
     /// `key`: what the values' digests are keyed with, where they are.
-    pub(super) fn new(allow: &AllowPolicy, key: Option<[u8; 32]>) -> Result<Allowed> {
+    pub(super) fn new(allow: &AllowPolicy, key: Option<Zeroizing<[u8; 32]>>) -> Result<Allowed> {
         let compile =
             |source: &String| compile(source, RegexUse::Whole).map_err(|message| Error::input(format!("a pattern of the allow-list: {message}")));
         Ok(Allowed {
@@ -123,7 +124,7 @@ impl Allowed {
     }
 
     pub(super) fn is_allowed(&self, value: &str) -> bool {
-        (!self.values.is_empty() && self.values.contains(&value_digest(value, self.key.as_ref())))
+        (!self.values.is_empty() && self.values.contains(&value_digest(value, self.key.as_deref())))
             || self.patterns.iter().any(|regex| regex.is_match(value))
     }
 }

@@ -105,7 +105,7 @@ impl Scrubber {
         Ok(Scrubber {
             detector,
             custom: Custom::new(policy.patterns())?,
-            allowed: Allowed::new(policy.allow(), key.map(|key| *key.derive(key::ALLOW)))?,
+            allowed: Allowed::new(policy.allow(), key.map(|key| key.derive(key::ALLOW)))?,
             rules,
             operators: Operators::new(key),
             columns: policy.columns().iter().map(|(name, column)| (name.clone(), *column)).collect(),
@@ -118,11 +118,13 @@ impl Scrubber {
     /// With the model that the policy names; see [`ner::open`]. Another one is refused.
     pub fn with_model(mut self, model: &EntityModel) -> Result<Scrubber> {
         match &self.ner {
+            None => Err(Error::usage("the scrub policy finds no names with a model, and one was given")
+                .hint("take `ner` away, or train with a policy that has it")),
             Some(ner) if ner.model != model.digest => {
                 Err(Error::usage(format!("the scrub policy finds names with the model {}, and {} was given", ner.model, model.digest))
                     .hint("give the folder of the model that the training data was scrubbed with"))
             }
-            _ => {
+            Some(_) => {
                 self.model = Some(model.clone());
                 Ok(self)
             }

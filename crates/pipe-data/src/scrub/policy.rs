@@ -106,7 +106,7 @@ pub struct NerPolicy {
 impl NerPolicy {
     pub(crate) fn missing(&self) -> Error {
         Error::usage(format!("the scrub policy needs the model {} that finds names, and none was given", self.model))
-            .hint("name its folder: `ner: …` of predict, `--ner DIR` on the command line")
+            .hint("name its folder: `scrub: { ner: { model: … } }` of ingest, `ner: …` of predict, `--ner DIR` on the command line")
     }
 }
 
@@ -187,6 +187,11 @@ impl ScrubPolicy {
             policy.hide_allowed(key);
         }
         Ok(policy)
+    }
+
+    /// Whether a policy file can be read, without what its key would add.
+    pub fn check_file(path: &Path) -> Result<()> {
+        PolicyFile::load(path, &check_regex).map(|_| ())
     }
 
     fn of_file(file: &PolicyFile) -> Result<ScrubPolicy> {

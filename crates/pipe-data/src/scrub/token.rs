@@ -16,8 +16,9 @@ pub(super) const HMAC_LETTERS: usize = 16;
 pub(super) const SURROGATE_LETTERS: usize = 12;
 pub(super) const SEALED: &str = ":sealed:";
 const MAX_LABEL: usize = 40;
-/// A sealed value may be a whole cell; a token is looked for so far from a hit.
-const REACH: usize = 512;
+/// How far before a hit its token may begin. The longest that is sealed in a text is a private key; of a whole column's
+/// longer values nothing is scanned.
+const REACH: usize = 16 << 10;
 
 /// A token's parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,35 +67,44 @@ fn read(inner: &str) -> Option<Token<'_>> {
     letters(&rest[1..], HMAC_LETTERS, b'a').then_some(Token { label, kind: TokenKind::Hmac })
 }
 
-/// Tokens of `text` in order, with where they stand. Linear: what is no token is passed at its `<`.
-pub(super) fn tokens(text: &str) -> impl Iterator<Item = (Range<usize>, Token<'_>)> {
-    let mut at = 0;
+/// The token that begins with the `<` at `open`.
+fn token_at(text: &str, open: usize) -> Option<(Range<usize>, Token<'_>)> {
+    let inner = &text[open + 1..];
+    let end = inner.bytes().position(|b| !is_inner(b))?;
+    let token = read(&inner[..end]).filter(|_| inner.as_bytes()[end] == b'>')?;
+    Some((open..open + 1 + end + 1, token))
+}
+
+fn is_inner(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':')
+}
+
+/// Tokens that begin in `text[from..to]`, in order, with where they stand.
+fn tokens_between(text: &str, mut from: usize, to: usize) -> impl Iterator<Item = (Range<usize>, Token<'_>)> {
     std::iter::from_fn(move || {
-        while let Some(open) = text[at..].find('<').map(|found| at + found) {
-            let inner = &text[open + 1..];
-            let end = inner.bytes().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':'))).unwrap_or(inner.len());
-            at = open + 1 + end;
-            if inner[end..].starts_with('>')
-                && let Some(token) = read(&inner[..end])
-            {
-                at += 1;
-                return Some((open..at, token));
+        while from < to {
+            let open = from + text.as_bytes()[from..to].iter().position(|b| *b == b'<')?;
+            let token = token_at(text, open);
+            from = token.as_ref().map_or(open + 1, |(at, _)| at.end);
+            if token.is_some() {
+                return token;
             }
         }
         None
     })
 }
 
-/// Tokens that touch `range`, or a part of the text near it.
+/// Tokens of `text` in order, with where they stand.
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = (Range<usize>, Token<'_>)> {
+    tokens_between(text, 0, text.len())
+}
+
+/// Tokens that touch `range`: one that it begins in, and those that begin in it.
 pub(super) fn tokens_at<'t>(text: &'t str, range: &Range<usize>) -> impl Iterator<Item = (Range<usize>, Token<'t>)> {
-    let mut from = range.start.saturating_sub(REACH);
-    while !text.is_char_boundary(from) {
-        from -= 1;
-    }
-    // From the last `<` that may hold the range's start.
-    let from = text[from..range.start].rfind('<').map_or(range.start, |found| from + found);
-    let end = range.end;
-    tokens(&text[from..]).map(move |(at, token)| (at.start + from..at.end + from, token)).take_while(move |(at, _)| at.start < end)
+    let before = &text.as_bytes()[range.start.saturating_sub(REACH)..range.start];
+    let open = range.start - before.iter().rev().take_while(|b| is_inner(**b)).count();
+    let from = if open > 0 && text.as_bytes()[open - 1] == b'<' { open - 1 } else { range.start };
+    tokens_between(text, from, range.end)
 }
 
 #[cfg(test)]
@@ -108,6 +118,8 @@ mod tests {
         let expected =
             [("PHONE", TokenKind::Placeholder), ("ID_CARD", TokenKind::Hmac), ("PHONE", TokenKind::Surrogate), ("EMAIL", TokenKind::Sealed("a-_9"))];
         assert_eq!(found, expected);
+        let long = format!("<SECRET:sealed:{}>", "a1".repeat(4000));
+        assert_eq!(tokens_at(&long, &(7000..7010)).count(), 1);
         let card = text.find("abcdef").unwrap();
         let at: Vec<Range<usize>> = tokens_at(text, &(card..card + 3)).map(|(at, _)| at).collect();
         assert_eq!(&text[at[0].clone()], "<ID_CARD:abcdefghijklmnop>");
