@@ -38,6 +38,8 @@ mod sample;
 mod schema;
 #[path = "pipeline/shards.rs"]
 mod shards;
+#[path = "pipeline/sources.rs"]
+mod sources;
 #[path = "pipeline/table.rs"]
 mod table;
 #[path = "pipeline/tokens.rs"]

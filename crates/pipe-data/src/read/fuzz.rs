@@ -145,7 +145,7 @@ proptest! {
     #[test]
     fn csv_is_what_another_reader_makes_of_it(bytes in content()) {
         let text = [b"text,label\n", &bytes[..]].concat();
-        prop_assume!(!bytes.contains(&0) && !bytes.starts_with(b"\xef\xbb\xbf"));
+        prop_assume!(!bytes.contains(&0) && ![&b"\xef\xbb\xbf"[..], b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(mark)));
         let Ok(given) = Reading::of(SourceFormat::Csv, "windows-1252").read(&text) else { return Ok(()) };
         if given.records.iter().any(|record| matches!(record, Err((_, Reason::UnclosedQuote)))) {
             return Ok(());
@@ -155,7 +155,7 @@ proptest! {
             .byte_records()
             .map(|record| {
                 let record = record.unwrap();
-                let fields = record.iter().map(|field| encoding_rs::WINDOWS_1252.decode(field).0.into_owned()).collect();
+                let fields = record.iter().map(|field| encoding_rs::WINDOWS_1252.decode_without_bom_handling(field).0.into_owned()).collect();
                 (record.len() == 2).then_some(fields)
             })
             .collect();

@@ -173,7 +173,7 @@ mod tests {
     /// RFC 7748, section 6.1: Alice's keys.
     #[test]
     fn keys_are_those_of_x25519() {
-        let alice = from_hex("77076d0a7318a57d3c16c17251b26645df4b2f87ebc0992ac177fba51db92c2a").unwrap();
+        let alice = from_hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a").unwrap();
         let public = SecretKey::from(<[u8; 32]>::try_from(alice).unwrap()).public_key();
         assert_eq!(to_hex(public.as_bytes()), "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
     }
