@@ -74,7 +74,8 @@ fn look_at(data: &Path) -> Result<(SourceFormat, Inspection)> {
         return Err(if data.is_dir() { error.hint("it is a folder: give one of the files in it") } else { error });
     }
     let format = SourceFormat::of_path(data).ok_or_else(|| {
-        Error::input(format!("cannot tell the format of {} from its name", data.display())).hint("name it .csv, .tsv, .jsonl, .json, .parquet or .arrow")
+        Error::input(format!("cannot tell the format of {} from its name", data.display()))
+            .hint("name it .csv, .tsv, .jsonl, .json, .parquet or .arrow")
     })?;
     let inspection = inspect(&SourceFile::new(data.to_owned(), format))?;
     if inspection.records == 0 {

@@ -13,19 +13,17 @@ use crate::project::{Outcome, Project, command, pipe, read_json};
 use crate::sample;
 use crate::table::Table;
 
-const SOURCE: &str = "paths: [tweets.csv], format: csv, encoding: mac-roman";
-
 /// Labels and texts, as they come out too: nothing in them is personal.
 fn rows() -> Vec<(String, String)> {
-    (0..40).map(|at| (["good", "bad"][at % 2].to_owned(), format!("row number {at}, 很好 \"quoted\""))).collect()
+    (0..40).map(|at| (["good", "bad"][at % 2].to_owned(), format!("row number {at}, 很好，送货太慢 \"quoted\""))).collect()
 }
 
-/// A project whose ingest reads `source` and keeps rows as they are, in one split.
+/// A project of one stage that reads `source` and keeps rows as they are, in one split.
 fn project(source: &str) -> Project {
     let project = Project::new();
-    project.edit(SOURCE, source);
-    project.edit("policy: standard", "policy: none");
-    project.edit("      split: { train: 0.7, validation: 0.15, test: 0.15, seed: 42 }\n", "");
+    let with =
+        format!("source: {{ {source} }}\n      columns: {{ text: text, label: sentiment }}\n      scrub: {{ policy: none }}\n      dedup: exact");
+    project.write("pipeline.yaml", format!("version: 1\nname: sample\nstages:\n  ingest:\n    uses: ingest\n    with:\n      {with}\n"));
     project
 }
 
@@ -98,13 +96,18 @@ fn the_same_rows_come_out_of_every_wrapping() {
     assert_eq!(ingested(&project), rows);
 }
 
-/// GB18030 of a text whose only Chinese is 很好.
+/// GB18030 of a text whose only Chinese is that of [`rows`].
 fn encoding(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for c in text.chars() {
         match c {
             '很' => bytes.extend([0xba, 0xdc]),
             '好' => bytes.extend([0xba, 0xc3]),
+            '，' => bytes.extend([0xa3, 0xac]),
+            '送' => bytes.extend([0xcb, 0xcd]),
+            '货' => bytes.extend([0xbb, 0xf5]),
+            '太' => bytes.extend([0xcc, 0xab]),
+            '慢' => bytes.extend([0xc2, 0xfd]),
             ascii => bytes.push(u8::try_from(ascii).unwrap()),
         }
     }
@@ -130,7 +133,7 @@ fn standard_input_is_read_once_by_a_run_and_by_nothing_else() {
     }
     piped(&project, &project.run_arguments(&["ingest"]), b"").fails(12, &["the standard input holds no rows"]);
     project.edit("paths: [\"-\"], format: jsonl", "paths: [\"-\"]");
-    project.run(&["ingest"]).fails(2, &["source.format", "standard input", "format: jsonl"]);
+    project.run(&["ingest"]).fails(2, &["the standard input has no name", "format: jsonl"]);
 }
 
 #[test]
@@ -145,7 +148,7 @@ fn rows_may_stand_in_the_pipeline_file() {
     project.run(&["ingest"]).code(0);
     assert_eq!(ingested(&project)[0].1, "a grey day");
     project.edit("rows: [", "encoding: gb18030, rows: [");
-    project.run(&["ingest"]).fails(2, &["source.rows"]);
+    project.run(&["ingest"]).fails(2, &["rows written here have no format"]);
 }
 
 #[test]
