@@ -46,6 +46,8 @@ mod scratch;
 mod scrub;
 #[path = "pipeline/shards.rs"]
 mod shards;
+#[path = "pipeline/sources.rs"]
+mod sources;
 #[path = "pipeline/sql.rs"]
 mod sql;
 #[path = "pipeline/table.rs"]

@@ -371,7 +371,7 @@ pub(crate) struct DescribeArgs {
 pub(crate) struct PredictArgs {
     /// A folder made by the export stage
     pub(crate) model: PathBuf,
-    /// A CSV, TSV, JSONL or Parquet file
+    /// A CSV, TSV, JSONL, JSON, Parquet or Arrow file; the text formats also compressed
     pub(crate) input: PathBuf,
     /// The Parquet file to write: id, label, score and one probability per class
     #[arg(long, short, value_name = "FILE")]
@@ -385,7 +385,7 @@ pub(crate) struct PredictArgs {
     /// The column that holds each row's id [default: digest of the file and record number]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) id: Option<String>,
-    /// The file's encoding
+    /// The file's encoding, or auto
     #[arg(long, default_value = "utf-8")]
     pub(crate) encoding: String,
     /// Do not scrub texts as the model's training data was scrubbed

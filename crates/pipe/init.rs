@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pipe_core::config::SourceFormat;
+use pipe_core::config::{Compression, SourceFormat};
 use pipe_core::source::SourceFile;
 use pipe_core::{Error, IoContext, Result};
 use pipe_data::inspect::{Inspection, inspect};
@@ -19,7 +19,7 @@ use write::{Draft, max_length, relative};
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// A CSV, TSV, JSONL or Parquet file [default: the only one in this folder and data/]
+    /// A CSV, TSV, JSONL, JSON, Parquet or Arrow file [default: the only one in this folder and data/]
     data: Option<PathBuf>,
     /// A model folder, an exported model for rows without labels, or a URL [default: the only model folder near]
     #[arg(long, value_name = "FOLDER_OR_URL")]
@@ -74,7 +74,8 @@ fn look_at(data: &Path) -> Result<(SourceFormat, Inspection)> {
         return Err(if data.is_dir() { error.hint("it is a folder: give one of the files in it") } else { error });
     }
     let format = SourceFormat::of_path(data).ok_or_else(|| {
-        Error::input(format!("cannot tell the format of {} from its name", data.display())).hint("name it .csv, .tsv, .jsonl or .parquet")
+        Error::input(format!("cannot tell the format of {} from its name", data.display()))
+            .hint("name it .csv, .tsv, .jsonl, .json, .parquet or .arrow")
     })?;
     let inspection = inspect(&SourceFile::new(data.to_owned(), format))?;
     if inspection.records == 0 {
@@ -219,7 +220,9 @@ fn only(found: &[PathBuf], what: &str, example: &str) -> Result<PathBuf> {
 
 /// The data file's name as a pipeline's: it becomes a folder in `out/`.
 fn name_of(data: &Path) -> String {
-    let stem = data.file_stem().unwrap_or_default().to_string_lossy();
+    // `rows.csv.gz` is `rows` too.
+    let unpacked = data.extension().and_then(|extension| Compression::of_extension(extension.to_str()?)).and(data.file_stem()).map(Path::new);
+    let stem = unpacked.unwrap_or(data).file_stem().unwrap_or_default().to_string_lossy();
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '-' }).collect();
     let name = name.trim_matches('-');
     if name.is_empty() { "pipeline".into() } else { name.to_owned() }

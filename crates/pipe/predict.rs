@@ -32,7 +32,8 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
             .hint("run the pipeline's export stage and give the folder with model.onnx"));
     }
     let format = SourceFormat::of_path(&args.input).ok_or_else(|| {
-        Error::input(format!("cannot tell the format of {} from its name", args.input.display())).hint("name it .csv, .tsv, .jsonl or .parquet")
+        Error::input(format!("cannot tell the format of {} from its name", args.input.display()))
+            .hint("name it .csv, .tsv, .jsonl, .json, .parquet or .arrow")
     })?;
     let source = SourceConfig { encoding: args.encoding.clone(), ..SourceConfig::default() };
     let columns = ColumnsConfig { text: args.text.clone(), text_pair: args.text_pair.clone(), id: args.id.clone(), ..ColumnsConfig::default() };

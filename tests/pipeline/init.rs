@@ -110,7 +110,7 @@ fn what_a_newcomer_gets_wrong_is_said() {
     for (arguments, words) in [
         (&["tweet.csv"][..], &["there is no file tweet.csv"][..]),
         (&["model"], &["there is no file model", "it is a folder"]),
-        (&["rows.txt"], &["cannot tell the format of rows.txt", ".csv, .tsv, .jsonl or .parquet"]),
+        (&["rows.txt"], &["cannot tell the format of rows.txt", ".csv, .tsv, .jsonl, .json, .parquet or .arrow"]),
         (&["empty.csv"], &["empty.csv holds no rows"]),
         (&["header.csv"], &["header.csv holds no rows"]),
         (&["numbers.csv"], &["no column of numbers.csv looks like text", "delimiter"]),

@@ -2,8 +2,10 @@
 //!
 //! No message may quote a row's text. Values from the pipeline file, paths and counts are fine.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Who has to act on an error; decides the exit code.
@@ -141,9 +143,26 @@ impl<T> IoContext<T> for std::io::Result<T> {
     }
 }
 
+thread_local! {
+    /// A panic of this thread is caught and told otherwise.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` gives, or nothing where it panics: for libraries that do so on damaged files. What `work` changes must not
+/// be used after a panic.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = EXPECTED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    EXPECTED.set(before);
+    result.ok()
+}
+
 /// Panics tell where they happened and nothing else: their messages can quote the text at hand.
 pub fn hide_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        if EXPECTED.get() {
+            return;
+        }
         let place = panic.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
         // `eprintln!` would panic where standard error cannot be written, within a panic.
         let _ = writeln!(std::io::stderr(), "internal error{place}; please report it");

@@ -22,7 +22,7 @@ pub mod source;
 pub mod worker;
 
 pub use batch::{Batch, BatchSource, Logits, Predictor, argmax, batches_by_length, softmax};
-pub use error::{Class, Error, IoContext, Result, hide_panics};
+pub use error::{Class, Error, IoContext, Result, catch_panic, hide_panics};
 pub use evaluate::{evaluate, unknown_label};
 pub use failpoint::failpoint;
 pub use plan::{Input, Plan, Step};

@@ -155,7 +155,7 @@ stages:
             SourceFormat::Text => "text",
         };
         let mut source = format!("paths: [{}], format: {format}", quoted(&self.data));
-        if self.format != SourceFormat::Parquet {
+        if !matches!(self.format, SourceFormat::Parquet | SourceFormat::Arrow) {
             let _ = write!(source, ", encoding: {}", inspection.encoding);
         }
         if let Some(delimiter) = inspection.delimiter {

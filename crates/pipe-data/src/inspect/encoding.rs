@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Result};
 
-use encoding_rs::{Encoding, GB18030, MACINTOSH, WINDOWS_1252};
+use encoding_rs::{BIG5, Encoding, GB18030, MACINTOSH, WINDOWS_1252};
 
 use crate::read::TextEncoding;
 
@@ -102,9 +102,15 @@ fn of_lines(lines: &[Vec<u8>]) -> Guess {
     if lines.is_empty() || share(&is_utf_8) >= 1.0 - MAX_DAMAGED {
         return Guess::Utf8;
     }
-    let decodes = |line: &[u8]| GB18030.decode_without_bom_handling_and_without_replacement(line).is_some();
-    if chinese(lines) > 0.7 && share(&decodes) >= 1.0 - MAX_DAMAGED {
+    let decodes = |encoding: &'static Encoding| {
+        share(&|line: &[u8]| encoding.decode_without_bom_handling_and_without_replacement(line).is_some()) >= 1.0 - MAX_DAMAGED
+    };
+    let (simplified, traditional) = (chinese(lines), traditional(lines));
+    if simplified > 0.7 && simplified > traditional && decodes(GB18030) {
         return Guess::Label("gb18030");
+    }
+    if traditional > 0.9 && decodes(BIG5) {
+        return Guess::Label("big5");
     }
     // Latin text has few letters with accents; Cyrillic, Greek or Korean has hardly any without.
     let (high, plain) = lines
@@ -143,6 +149,29 @@ fn chinese(lines: &[Vec<u8>]) -> f64 {
         }
     }
     if pairs == 0 || (second_half as f64) < 0.1 * pairs as f64 { 0.0 } else { common as f64 / pairs as f64 }
+}
+
+/// The share of pairs that are characters of Big5's first level, in daily use, or its punctuation. Absent low second
+/// bytes, of which Chinese has many, it is another language.
+fn traditional(lines: &[Vec<u8>]) -> f64 {
+    let (mut pairs, mut common, mut low) = (0u64, 0u64, 0u64);
+    for line in lines {
+        let mut at = 0;
+        while at + 1 < line.len() {
+            if line[at] < 0x81 {
+                at += 1;
+                continue;
+            }
+            pairs += 1;
+            let (lead, trail) = (line[at], line[at + 1]);
+            if matches!(lead, 0xa1..=0xc6) && matches!(trail, 0x40..=0x7e | 0xa1..=0xfe) {
+                common += 1;
+                low += u64::from(trail < 0x80);
+            }
+            at += 2;
+        }
+    }
+    if pairs == 0 || (low as f64) < 0.15 * pairs as f64 { 0.0 } else { common as f64 / pairs as f64 }
 }
 
 /// How plausible the characters beyond ASCII are in their places, from -2 to 1 each on average.
@@ -206,6 +235,9 @@ mod tests {
         }
         assert_eq!(of(chinese, encoding_rs::UTF_8), Guess::Utf8);
         assert_eq!(of(chinese, GB18030), Guess::Label("gb18030"));
+        let traditional = "這個產品非常好用,我很喜歡。\n送貨太慢了,包裝也壞了。\n";
+        assert_eq!(of(traditional, BIG5), Guess::Label("big5"));
+        assert_eq!(of(traditional, encoding_rs::UTF_8), Guess::Utf8);
         assert_eq!(of("plain words", encoding_rs::UTF_8), Guess::Utf8);
         assert_eq!(of("¿Qué día es? ¡No sé! Mañana, señor.\n", WINDOWS_1252), Guess::Label("windows-1252"));
     }
@@ -215,7 +247,8 @@ mod tests {
         for (text, encoding) in [
             ("이 제품은 정말 좋아요. 배송도 빨라요.\n너무 비싸요.\n", encoding_rs::EUC_KR),
             ("Очень хороший товар, мне понравилось.\nДоставка была долгой.\n", encoding_rs::WINDOWS_1251),
-            ("這個產品非常好用,我很喜歡。\n送貨太慢了,包裝也壞了。\n", encoding_rs::BIG5),
+            ("この商品はとても良いです。配送も早かった。\n高すぎる。\n", encoding_rs::SHIFT_JIS),
+            ("この商品はとても良いです。配送も早かった。\n高すぎる。\n", encoding_rs::EUC_JP),
         ] {
             assert_eq!(of(text, encoding), Guess::Unknown, "{text}");
         }

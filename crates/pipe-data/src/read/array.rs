@@ -174,10 +174,12 @@ impl ArrayFramer {
     }
 }
 
-/// Which brackets are open: the innermost 128 by kind, the others by number.
+/// Which brackets are open: some of the innermost by kind, the others by number.
 #[derive(Default)]
 struct Brackets {
     depth: u32,
+    /// Of how many the kind is known.
+    known: u32,
     /// The last bit is the innermost; set for an object.
     kinds: u128,
 }
@@ -185,19 +187,21 @@ struct Brackets {
 impl Brackets {
     fn open(&mut self, object: bool) {
         self.depth += 1;
+        self.known = (self.known + 1).min(u128::BITS);
         self.kinds = self.kinds << 1 | u128::from(object);
     }
 
     /// Whether the innermost is of this kind, as far as that is known.
     fn close(&mut self, object: bool) -> bool {
-        let fits = self.depth > 128 || (self.kinds & 1 == 1) == object;
+        let fits = self.known == 0 || (self.kinds & 1 == 1) == object;
         self.depth -= 1;
+        self.known = self.known.saturating_sub(1);
         self.kinds >>= 1;
         fits
     }
 
     fn in_object(&self) -> bool {
-        self.depth > 0 && self.depth <= 128 && self.kinds & 1 == 1
+        self.known > 0 && self.kinds & 1 == 1
     }
 }
 

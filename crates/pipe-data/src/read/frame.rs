@@ -82,6 +82,8 @@ struct TextFramer {
     window: Window,
     framing: Framing,
     compression: Compression,
+    /// What ended reading, while what was read before is framed.
+    failed: Option<std::io::Error>,
     position: Arc<AtomicU64>,
     /// Of what is not framed yet, in the file.
     offset: u64,
@@ -140,6 +142,7 @@ impl Framer {
             window: Window::new(input.bytes, block),
             framing,
             compression: input.compression,
+            failed: None,
             position: input.position,
             offset: input.mark,
             is_utf_16: input.is_utf_16,
@@ -208,8 +211,20 @@ impl Framer {
 }
 
 impl TextFramer {
+    /// `records` are framed so far. Those that were read before reading failed still are, so that the failure is told
+    /// with the place where it is.
     fn grow(&mut self, path: &Path, records: u64) -> Result<()> {
-        self.window.grow().map_err(|error| read_error(path, self.compression, records, error))
+        let held = self.window.bytes().len();
+        let failed = match self.failed.take() {
+            Some(error) => Some(error),
+            None => self.window.grow().err(),
+        };
+        match failed {
+            Some(error) if self.window.bytes().len() > held => self.failed = Some(error),
+            Some(error) => return Err(read_error(path, self.compression, records, error)),
+            None => {}
+        }
+        Ok(())
     }
 
     /// How many bytes of the file these are.

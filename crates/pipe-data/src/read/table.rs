@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
@@ -13,7 +11,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use pipe_core::config::{Compression, SourceConfig, SourceFormat};
 use pipe_core::source::SourceFile;
-use pipe_core::{Error, IoContext, Result};
+use pipe_core::{Error, IoContext, Result, catch_panic};
 
 use super::cells::{is_readable, is_text};
 use super::header::{Header, Slot};
@@ -30,7 +28,8 @@ pub(super) struct TableFramer {
     /// What is left of a batch that has more rows than a chunk.
     rest: Option<RecordBatch>,
     chunk_records: usize,
-    position: Arc<AtomicU64>,
+    /// Of the file, in bytes.
+    size: u64,
 }
 
 enum Batches {
@@ -59,37 +58,14 @@ impl TableFramer {
                 .hint("decompress it first: such files are compressed within"));
         }
         let size = handle.metadata().doing("read", path)?.len();
-        let unreadable = || unreadable(file);
-        let (batches, columns, header) = if file.format == SourceFormat::Parquet {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(handle).map_err(|_| unreadable())?;
-            let (columns, mut header) = find(builder.schema(), wanted, file)?;
-            let read = project(&mut header);
-            let rows = batch_rows(&builder, &read, chunk_records);
-            let mask = ProjectionMask::roots(builder.parquet_schema(), read);
-            let reader = builder.with_projection(mask).with_batch_size(rows).build().map_err(|_| unreadable())?;
-            (Batches::Parquet(reader), columns, header)
-        } else if head.starts_with(ARROW_FILE) {
-            let mut reader = BufReader::new(handle);
-            let schema = FileReader::try_new(&mut reader, None).map_err(|_| unreadable())?.schema();
-            let (columns, mut header) = find(&schema, wanted, file)?;
-            let read = project(&mut header);
-            reader.rewind().doing("read", path)?;
-            (Batches::File(FileReader::try_new(reader, Some(read)).map_err(|_| unreadable())?), columns, header)
-        } else {
-            let mut reader = BufReader::new(handle);
-            let schema = StreamReader::try_new(&mut reader, None).map_err(|_| unreadable())?.schema();
-            let (columns, mut header) = find(&schema, wanted, file)?;
-            let read = project(&mut header);
-            reader.rewind().doing("read", path)?;
-            (Batches::Stream(Box::new(StreamReader::try_new(reader, Some(read)).map_err(|_| unreadable())?)), columns, header)
-        };
-        // Rows have no bytes of their own in the file: it is told as read when it is open.
-        let position = Arc::new(AtomicU64::new(size));
-        Ok((TableFramer { batches, rest: None, chunk_records, position }, columns, header))
+        let opened = catch_panic(|| open_batches(handle, &head, file, wanted, chunk_records));
+        let (batches, columns, header) = opened.unwrap_or_else(|| Err(unreadable(file)))?;
+        Ok((TableFramer { batches, rest: None, chunk_records, size }, columns, header))
     }
 
+    /// Rows have no bytes of their own in the file: it is told as read when it is open.
     pub(super) fn position(&self) -> u64 {
-        self.position.load(Ordering::Relaxed)
+        self.size
     }
 
     pub(super) fn next_batch(&mut self, path: &Path) -> Result<Option<RecordBatch>> {
@@ -101,19 +77,47 @@ impl TableFramer {
                 }
                 return Ok(Some(batch));
             }
-            let batch = match &mut self.batches {
+            let batch = catch_panic(|| match &mut self.batches {
                 Batches::Parquet(reader) => reader.next(),
                 Batches::File(reader) => reader.next(),
                 Batches::Stream(reader) => reader.next(),
-            };
+            });
             match batch {
-                None => return Ok(None),
+                Some(None) => return Ok(None),
                 // The library's own message may quote a value.
-                Some(Err(_)) => return Err(Error::input(format!("{} is damaged", path.display())).hint("copy the file again")),
-                Some(Ok(batch)) => self.rest = Some(batch).filter(|batch| batch.num_rows() > 0),
+                None | Some(Some(Err(_))) => return Err(Error::input(format!("{} is damaged", path.display())).hint("copy the file again")),
+                Some(Some(Ok(batch))) => self.rest = Some(batch).filter(|batch| batch.num_rows() > 0),
             }
         }
     }
+}
+
+fn open_batches(handle: File, head: &[u8], file: &SourceFile, wanted: &Wanted, chunk_records: usize) -> Result<(Batches, Vec<String>, Header)> {
+    let path = &file.shown();
+    let unreadable = || unreadable(file);
+    Ok(if file.format == SourceFormat::Parquet {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(handle).map_err(|_| unreadable())?;
+        let (columns, mut header) = find(builder.schema(), wanted, file)?;
+        let read = project(&mut header);
+        let rows = batch_rows(&builder, &read, chunk_records);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), read);
+        let reader = builder.with_projection(mask).with_batch_size(rows).build().map_err(|_| unreadable())?;
+        (Batches::Parquet(reader), columns, header)
+    } else if head.starts_with(ARROW_FILE) {
+        let mut reader = BufReader::new(handle);
+        let schema = FileReader::try_new(&mut reader, None).map_err(|_| unreadable())?.schema();
+        let (columns, mut header) = find(&schema, wanted, file)?;
+        let read = project(&mut header);
+        reader.rewind().doing("read", path)?;
+        (Batches::File(FileReader::try_new(reader, Some(read)).map_err(|_| unreadable())?), columns, header)
+    } else {
+        let mut reader = BufReader::new(handle);
+        let schema = StreamReader::try_new(&mut reader, None).map_err(|_| unreadable())?.schema();
+        let (columns, mut header) = find(&schema, wanted, file)?;
+        let read = project(&mut header);
+        reader.rewind().doing("read", path)?;
+        (Batches::Stream(Box::new(StreamReader::try_new(reader, Some(read)).map_err(|_| unreadable())?)), columns, header)
+    })
 }
 
 fn unreadable(file: &SourceFile) -> Error {
