@@ -148,7 +148,7 @@ fn policies_name_what_is_replaced() {
     };
     assert_eq!(with("none", None), text);
     assert_eq!(with("minimal", None), "@bob <EMAIL>");
-    assert_eq!(with("standard", Some(&["user_handle".to_owned()])), "<USER> a<USER>.com");
+    assert_eq!(with("standard", Some(&["user_handle".to_owned()])), "<USER> a@example.com");
     assert!(ScrubPolicy::resolve("standrad", None).is_err());
     let policy = ScrubPolicy::resolve("minimal", None).unwrap();
     assert_eq!(ScrubPolicy::from_json(&serde_json::to_value(&policy).unwrap()).unwrap(), policy);

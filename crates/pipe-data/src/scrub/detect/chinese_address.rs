@@ -1,7 +1,10 @@
 //! Chinese addresses: chains of 省 市 区 县 镇 路 号 栋 单元 室, from a road or a number outwards.
 
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
 use super::scan::{Found, Scan};
+use super::sets::CharSet;
 
 /// How many characters an address has before its road, and behind it.
 const BACK: usize = 30;
@@ -12,6 +15,9 @@ const LEADS: &[&str] = &[
     "地址", "住址", "住在", "家住", "住所地", "住所", "寄到", "寄往", "寄至", "寄给", "送到", "送至", "收货", "位于", "坐落于", "坐落在", "户籍", "籍贯", "现住", "居住", "搬到", "发到", "发往", "快递到", "前往", "门牌", "住", "在", "于", "到", "是", "为", "从", "往", "至", "址", "和", "与", "经", "沿", "的", "了", "去", "我",
     "他", "她", "有", "走", "过", "离",
 ];
+/// Their first characters: most characters begin none.
+static LEAD_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&LEADS.iter().filter_map(|lead| lead.chars().next()).collect::<String>()));
+
 /// Those that say that an address follows.
 const SAYING: &[&str] = &["地址", "住址", "住在", "家住", "住所地", "住所", "寄到", "寄往", "寄至", "送到", "送至", "收货", "位于", "坐落", "户籍", "籍贯", "现住", "居住", "搬到", "发到", "快递到", "门牌", "住", "人在"];
 
@@ -31,21 +37,21 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
     let behind = at + c.len_utf8();
     let before = scan.char_before(at)?;
     let road = match c {
-        '路' | '街' | '弄' | '巷' => true,
+        '路' | '街' | '巷' => true,
         '道' => matches!(before, '大' | '街' | '干' | '辅') || scan.byte(behind).is_ascii_digit(),
         '同' => before == '胡',
         _ => false,
     };
     let place = matches!(c, '村' | '镇' | '乡' | '区' | '县');
-    if !(road || place) || before < '\u{4e00}' && !before.is_ascii_digit() {
+    if !(road || place) || c == '区' && matches!(before, '市' | '小' | '地' | '社' | '景' | '园' | '片') || before < '\u{4e00}' && !before.is_ascii_digit() {
         return None;
     }
     // 道路, 线路, 路上, 街上: words and no names.
     if road && (matches!(before, '道' | '线' | '马' | '公' | '铁' | '一' | '走' | '半' | '上' | '网' | '电' | '思' | '出' | '套' | '高' | '逛') && !scan.byte(behind).is_ascii_digit()) {
         return None;
     }
-    let (start, levels, said) = back(scan, at, c)?;
     let (end, units, numbered) = forward(scan, behind);
+    let (start, levels, said) = back(scan, at)?;
     let length = text[start..at].chars().count();
     if length < 1 {
         return None;
@@ -66,14 +72,14 @@ pub(super) fn behind_number(scan: &Scan<'_>, at: usize) -> Option<Found> {
     let digits = scan.bytes[..at].iter().rev().take(6).take_while(|b| b.is_ascii_digit()).count();
     let number = at - digits;
     let (end, units, _) = forward(scan, at + unit.len());
-    let (start, levels, said) = back(scan, number, '号')?;
+    let (start, levels, said) = back(scan, number)?;
     let named = BUILDINGS.iter().any(|building| text[start..number].ends_with(building)) && text[start..number].chars().count() >= 3;
     (levels > 0 || said || named && units > 0).then_some(Found::new(Entity::Address, start, end, 0.75, Verdict::Format))
 }
 
 /// Where an address begins that goes on at `at`, how many levels of administration it names, and whether a word says
 /// that it is one.
-fn back(scan: &Scan<'_>, at: usize, _last: char) -> Option<(usize, usize, bool)> {
+fn back(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, bool)> {
     let text = scan.text;
     let mut least = scan.floor.max(at.saturating_sub(BACK * 3)).min(at);
     while !text.is_char_boundary(least) {
@@ -91,7 +97,10 @@ fn back(scan: &Scan<'_>, at: usize, _last: char) -> Option<(usize, usize, bool)>
     let from = start;
     // Behind the last word that leads to it; names of provinces and cities hold none of these words but these.
     let mut begin = 0;
-    for (offset, _) in head.char_indices() {
+    for (offset, c) in head.char_indices() {
+        if !LEAD_STARTS.has(c) {
+            continue;
+        }
         for lead in LEADS {
             if head[offset..].starts_with(lead) && !within_name(head, offset, lead) {
                 begin = begin.max(offset + lead.len());

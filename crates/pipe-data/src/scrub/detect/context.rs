@@ -89,8 +89,8 @@ const WORDS: &[(u32, &[&str])] = &[
             "tracking", "tracking number", "tracking no", "waybill", "shipment", "parcel", "快递单", "快递单号", "运单", "运单号", "物流单号", "单号是", "快递号", "顺丰单号", "顺丰", "圆通", "中通", "申通", "韵达", "mrn", "medical record", "medical record number", "patient id", "patient number",
             "病历号", "病历", "病案号", "住院号", "门诊号", "就诊卡", "就诊卡号", "就诊号", "检查号", "社保号", "社保卡", "医保卡", "医保号", "医保卡号", "社会保障号", "学号", "工号", "学籍号", "准考证", "准考证号", "会员号", "会员卡号", "保单号", "公积金",
             "student id", "student number", "employee id", "employee number", "staff id", "member id", "member number", "membership", "insurance id", "insurance number", "policy number", "health card", "national insurance", "national insurance number", "nino", "ni number", "nhs", "nhs number", "nhs no", "aadhaar", "aadhar", "pan card", "pan",
-            "uid", "tax id", "tin", "tax number", "tax identification", "taxpayer", "utr", "steuer-id", "steueridentifikationsnummer", "steuernummer", "sozialversicherungsnummer", "krankenversicherungsnr", "krankenversicherungsnummer", "versichertennummer", "マイナンバー", "個人番号", "주민등록번호", "주민번호", "주민", "account number", "account no", "acct", "account", "routing", "routing number", "reference number", "medicare", "medicaid",
-            "voter id", "customer id", "customer number", "beneficiary", "纳税人识别号", "军官证", "士兵证", "残疾证", "教师证", "执业证", "资格证", "insee", "dni", "nif", "nie", "cpf", "curp", "bsn", "pesel", "sin", "cuit", "rut", "codice fiscale", "cnic", "emirates id", "nric", "hkid", "my number", "mynumber", "social insurance",
+            "uid", "tax id", "tax number", "tax identification", "taxpayer", "utr", "steuer-id", "steueridentifikationsnummer", "steuernummer", "sozialversicherungsnummer", "krankenversicherungsnr", "krankenversicherungsnummer", "versichertennummer", "マイナンバー", "個人番号", "주민등록번호", "주민번호", "주민", "account number", "account no", "acct", "account", "routing", "routing number", "reference number", "medicare", "medicaid",
+            "voter id", "tin number", "customer id", "customer number", "beneficiary", "纳税人识别号", "军官证", "士兵证", "残疾证", "教师证", "执业证", "资格证", "insee", "dni", "nif", "cpf", "curp", "bsn", "pesel", "cuit", "codice fiscale", "cnic", "emirates id", "nric", "hkid", "my number", "mynumber", "social insurance",
         ],
     ),
     (
@@ -99,7 +99,7 @@ const WORDS: &[(u32, &[&str])] = &[
             "password", "passwd", "pwd", "passcode", "passphrase", "secret", "api key", "apikey", "api_key", "access key", "access token", "auth token", "token", "secret key", "private key", "credentials", "密码", "口令", "密钥", "令牌", "秘钥", "pin", "pin code", "验证码",
         ],
     ),
-    (POSTCODE, &["zip", "zip code", "zipcode", "postal code", "postcode", "post code", "plz", "邮编", "邮政编码", "郵遞區號", "postleitzahl", "code postal"]),
+    (POSTCODE, &["zip", "zip code", "zipcode", "postal code", "postcode", "post code", "邮编", "邮政编码", "郵遞區號", "postleitzahl", "code postal"]),
     (
         PLACE,
         &[

@@ -17,15 +17,17 @@ pub(super) fn exists(year: u32, month: u32, day: u32) -> bool {
     (1..=days).contains(&day)
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const FULL_MONTHS: [&str; 12] =
     ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
 
 /// The month that a word of letters names, by its whole or its first three letters.
 fn month(word: &str) -> Option<u32> {
-    let lower = word.to_ascii_lowercase();
-    let at = FULL_MONTHS.iter().position(|name| *name == lower).or_else(|| MONTHS.iter().position(|name| *name == lower || lower == "sept" && *name == "sep"))?;
-    Some(at as u32 + 1)
+    if word.len() < 3 {
+        return None;
+    }
+    let at = FULL_MONTHS.iter().position(|name| name.as_bytes()[..3].eq_ignore_ascii_case(&word.as_bytes()[..3]))?;
+    let whole = word.len() == 3 || word.eq_ignore_ascii_case(FULL_MONTHS[at]) || word.eq_ignore_ascii_case("sept");
+    whole.then_some(at as u32 + 1)
 }
 
 /// A date from a digit run, if a word of birth stands beside it.
@@ -37,7 +39,7 @@ pub(super) fn of_birth(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let context = scan.context(start);
     let said = context.nearest & kind::BIRTH != 0 || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
     let behind = || context::follows(scan.text, end, kind::BIRTH) || scan.text[end..].starts_with('生') || scan.text[end..].starts_with("出生");
-    (said || behind() || scan.strict && window.len >= 3 && false).then_some(Found::new(Entity::DateOfBirth, start, end, 0.9, Verdict::Context))
+    (said || behind()).then_some(Found::new(Entity::DateOfBirth, start, end, 0.9, Verdict::Context))
 }
 
 fn full_year(value: u32) -> bool {

@@ -200,10 +200,10 @@ pub(super) fn document(scan: &Scan<'_>, window: &Window, context: Context) -> Op
     if kinds & kind::LICENCE != 0 && context.says(kind::LICENCE) && (5..=20).contains(&value.len()) && digits >= 4 {
         return hit(Entity::DriverLicense, joined_end(scan, window, end, context), 0.8);
     }
-    if kinds & kind::RECORD != 0 && context.nearest & kind::RECORD != 0 && digits >= 4 {
+    if kinds & kind::RECORD != 0 && context.nearest & kind::RECORD != 0 && context.gap <= 24 && scan.before(start) != b'#' {
         let end = joined_end(scan, window, end, context);
         let all = scan.bytes[start..end].iter().filter(|b| b.is_ascii_digit()).count();
-        return ((5..=LONGEST).contains(&all) || digits >= 4 && end - start >= 6).then(|| hit(Entity::RecordNumber, end, 0.7)).flatten();
+        return ((5..=LONGEST).contains(&all) || all >= 4 && end - start >= 6).then(|| hit(Entity::RecordNumber, end, 0.7)).flatten();
     }
     None
 }
@@ -218,7 +218,7 @@ fn joined_end(scan: &Scan<'_>, window: &Window, end: usize, context: Context) ->
         }
         match window.separator(scan.bytes, k - 1) {
             b"-" | b"/" | b"." => last = window.end(k + 1),
-            b" " if blanks && window.size(k) >= 2 => last = window.end(k + 1),
+            b" " if blanks && window.size(k) >= 2 && window.digits(1)[0] != 0 && window.count(window.len) >= 8 => last = window.end(k + 1),
             _ => break,
         }
     }

@@ -142,6 +142,14 @@ fn service(area: &[u8]) -> bool {
     matches!(area, [4 | 8, 0, 0])
 }
 
+/// Whether the area code of a service number stands right before: `(800) |428-4322`.
+fn behind_service(scan: &Scan<'_>, start: usize) -> bool {
+    let head = &scan.bytes[..start];
+    let blanks = head.iter().rev().take(2).take_while(|b| matches!(b, b' ' | b')')).count();
+    let head = &head[..start - blanks];
+    blanks > 0 && (head.ends_with(b"800") || head.ends_with(b"400")) && !head[..head.len() - 3].last().is_some_and(u8::is_ascii_digit)
+}
+
 /// The North American plan: `(415) 555-0123`, `415.555.0123x12`, `1-415-555-0123`.
 fn american(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let country = match (window.size(0), window.value(0)) {
@@ -236,13 +244,13 @@ pub(super) fn plain(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let beside = |score: f32| {
-        let says = context.says(kind::PHONE) || context::follows(scan.text, extension(scan, end), kind::PHONE) || scan.strict;
+        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING) || context::follows(scan.text, extension(scan, end), kind::PHONE) || scan.strict;
         says.then_some(score)
     };
     let other = context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::IBAN) != 0;
     let score = match (digits.len(), digits[0]) {
-        (10, 2..=9) if digits[3] >= 2 && !lettered && !other => Some(0.65),
-        (10..=11, 0) if digits[1] != 0 && !lettered && !other => Some(0.65),
+        (10, 2..=9) if !lettered && !other => Some(0.65),
+        (10..=12, 0) if digits[1] != 0 && !lettered && !other => Some(0.65),
         _ if other || lettered => None,
         (9, 0) if digits[1] != 0 => beside(0.6),
         (8..=12, _) => beside(0.55),
@@ -258,6 +266,9 @@ pub(super) fn local(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let start = opening(scan, window);
+    if window.size(0) == 1 && window.len > 1 && service(&window.digits(2)[1..]) || behind_service(scan, start) {
+        return None;
+    }
     let n = (2..=window.len.min(6)).rev().find(|&n| {
         let end = (1..n).all(|k| (2..=8).contains(&window.size(k)));
         (6..=12).contains(&window.count(n)) && end && separated(scan, window, n)

@@ -1,5 +1,7 @@
 //! The pass: from anchor to anchor, and what was found on the way.
 
+use std::cell::Cell;
+
 use super::super::{Entity, Hit, Verdict};
 use super::anchors::{Anchors, Class};
 use super::context::{self, Context};
@@ -49,6 +51,8 @@ pub(super) struct Scan<'t> {
     pub(super) floor: usize,
     /// The context of the last hit, which a value beside it in a list shares.
     last_context: Context,
+    /// The context of the candidate that was asked for last: its start, the floor then, the answer.
+    asked: Cell<(usize, usize, Context)>,
     /// What a parser refused is not tried again from its middle: hosts, colon-separated numbers, tokens.
     pub(super) refused_until: usize,
 }
@@ -64,6 +68,7 @@ impl<'t> Scan<'t> {
             hits: Vec::new(),
             floor: 0,
             last_context: Context::default(),
+            asked: Cell::new((usize::MAX, 0, Context::default())),
             refused_until: 0,
         }
     }
@@ -97,7 +102,13 @@ impl<'t> Scan<'t> {
         if !self.hits.is_empty() && (gap.len() <= 8) && context::is_list_gap(gap) {
             return self.last_context;
         }
-        context::before(self.text, self.floor, at)
+        let (asked, floor, context) = self.asked.get();
+        if asked == at && floor == self.floor {
+            return context;
+        }
+        let context = context::before(self.text, self.floor, at);
+        self.asked.set((at, self.floor, context));
+        context
     }
 
     pub(super) fn push(&mut self, found: Found) -> usize {

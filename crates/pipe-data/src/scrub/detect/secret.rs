@@ -4,6 +4,7 @@ use super::super::{Entity, Verdict};
 use super::context::{Context, kind};
 use super::number::Window;
 use super::scan::{Found, Scan};
+use super::sets::Lower;
 
 /// A prefix, and how many characters must follow it at least.
 const PREFIXES: &[(&str, usize)] = &[
@@ -41,6 +42,10 @@ pub(super) fn token(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         word -= 1;
     }
     let end = at + scan.bytes[at..].iter().take(512).take_while(|b| token_byte(**b)).count();
+    // The shortest key with its prefix.
+    if end - start < 14 && scan.before(start) != b'.' {
+        return None;
+    }
     if let Some(found) = json_web_token(scan, if scan.bytes[start..].starts_with(b"eyJ") { start } else { word }) {
         return Some(found);
     }
@@ -162,14 +167,19 @@ pub(super) fn labelled(scan: &mut Scan<'_>, at: usize, behind: usize) -> usize {
         return behind;
     }
     let Some(label) = word_before(scan, at) else { return behind };
-    let Some(label) = LABELS.iter().find(|known| label.ends_with(**known)) else { return behind };
+    let label = label.as_bytes();
+    // What every label ends in.
+    if !matches!(label[label.len() - 1], b'd' | b'e' | b't' | b'y' | b'n' | b's' | b'l' | b'r') {
+        return behind;
+    }
+    let Some(label) = LABELS.iter().find(|known| label.ends_with(known.as_bytes())) else { return behind };
     let Some((start, end, quoted)) = value_behind(scan, behind) else { return behind };
     let certain = matches!(*label, "password" | "passwd" | "pwd" | "passphrase" | "passcode" | "pass" | "pin");
     if looks_secret(&scan.bytes[start..end], certain, quoted) { scan.push(Found::new(Entity::Secret, start, end, 0.85, Verdict::Context)) } else { behind }
 }
 
 /// The word before a sign, its letters in lower case without what joins them: `API_KEY` is `apikey`.
-pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<String> {
+pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<Lower> {
     let mut end = at;
     while end > scan.floor && at - end < 4 && matches!(scan.bytes[end - 1], b' ' | b'"' | b'\'' | b'\t' | b':' | b'*') {
         end -= 1;
@@ -178,8 +188,8 @@ pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<String> {
     while start > scan.floor && end - start < 32 && (scan.bytes[start - 1].is_ascii_alphabetic() || matches!(scan.bytes[start - 1], b'_' | b'-' | b'.')) {
         start -= 1;
     }
-    let word: String = scan.bytes[start..end].iter().filter(|b| b.is_ascii_alphabetic()).map(|b| char::from(b.to_ascii_lowercase())).collect();
-    (word.len() >= 2).then_some(word)
+    let word = Lower::letters(&scan.bytes[start..end]);
+    (word.as_bytes().len() >= 2).then_some(word)
 }
 
 /// The value behind a sign: to the closing quote, or to a blank or what ends a clause.
