@@ -85,7 +85,11 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
     let mut at = number_end + 1 + usize::from(scan.byte(number_end) == b',');
     let first = word(scan, at);
     let (mut capitals, mut words) = (0, 0);
-    let beginning = STREET_BEGINNINGS.has_lower(first);
+    let digit = scan.byte(at).is_ascii_digit();
+    let beginning = !digit && first.len() <= 12 && STREET_BEGINNINGS.has_lower(first);
+    if !digit && !beginning && !first.starts_with(char::is_uppercase) {
+        return None;
+    }
     if beginning {
         return foreign_street(scan, at + first.len());
     }
@@ -108,12 +112,15 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
         if found.is_empty() || found.len() > 24 {
             break;
         }
+        let capital = found.starts_with(char::is_uppercase);
+        if !capital && words == 0 {
+            break;
+        }
         let lower = Lower::of(found);
         let lower = lower.as_bytes();
         if COUNTED.iter().any(|word| word.as_bytes() == lower) {
             break;
         }
-        let capital = found.starts_with(char::is_uppercase);
         let mut end = at + found.len();
         let stop = scan.byte(end) == b'.';
         if words > 0 && capitals > 0 && STREETS.has(lower) && (capital || CERTAIN_STREETS.has(lower)) {

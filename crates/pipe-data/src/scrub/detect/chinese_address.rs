@@ -18,6 +18,9 @@ const LEADS: &[&str] = &[
 /// Their first characters: most characters begin none.
 static LEAD_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&LEADS.iter().filter_map(|lead| lead.chars().next()).collect::<String>()));
 
+static BUILDING_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&BUILDINGS.iter().filter_map(|word| word.chars().next()).collect::<String>()));
+static UNIT_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&UNITS.iter().filter_map(|word| word.chars().next()).collect::<String>()));
+
 /// Those that say that an address follows.
 const SAYING: &[&str] = &["地址", "住址", "住在", "家住", "住所地", "住所", "寄到", "寄往", "寄至", "送到", "送至", "收货", "位于", "坐落", "户籍", "籍贯", "现住", "居住", "搬到", "发到", "快递到", "门牌", "住", "人在"];
 
@@ -51,6 +54,9 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let (end, units, numbered) = forward(scan, behind);
+    if !numbered && !leads_near(scan, at) {
+        return None;
+    }
     let (start, levels, said) = back(scan, at)?;
     let length = text[start..at].chars().count();
     if length < 1 {
@@ -75,6 +81,12 @@ pub(super) fn behind_number(scan: &Scan<'_>, at: usize) -> Option<Found> {
     let (start, levels, said) = back(scan, number)?;
     let named = BUILDINGS.iter().any(|building| text[start..number].ends_with(building)) && text[start..number].chars().count() >= 3;
     (levels > 0 || said || named && units > 0).then_some(Found::new(Entity::Address, start, end, 0.75, Verdict::Format))
+}
+
+/// Whether what an address needs that has no number may stand before: a level of administration, or a word that says so.
+fn leads_near(scan: &Scan<'_>, at: usize) -> bool {
+    scan.text[scan.floor.min(at)..at].chars().rev().take(BACK).take_while(|c| *c >= '\u{80}').any(|c| matches!(c, '省' | '市' | '区' | '县' | '州' | '镇' | '乡' | '址' | '住' | '到' | '往' | '至' | '于' | '在' | '货' | '籍' | '落' | '牌' | '：'))
+        || scan.before(at) < 0x80
 }
 
 /// Where an address begins that goes on at `at`, how many levels of administration it names, and whether a word says
@@ -138,6 +150,19 @@ fn within_name(head: &str, offset: usize, lead: &str) -> bool {
         || lead == "为" && head[..offset].ends_with(['有', '无'])
 }
 
+/// The end of the last word of a building in a run of Han characters.
+fn building_end(run: &str) -> Option<usize> {
+    let mut end = None;
+    for (at, c) in run.char_indices() {
+        if BUILDING_STARTS.has(c)
+            && let Some(building) = BUILDINGS.iter().find(|building| run[at..].starts_with(**building) && (at > 0 || building.len() > 3))
+        {
+            end = Some(at + building.len());
+        }
+    }
+    end
+}
+
 /// Parts behind a road: their end, how many, and whether a number is among them.
 fn forward(scan: &Scan<'_>, from: usize) -> (usize, usize, bool) {
     let text = scan.text;
@@ -153,7 +178,9 @@ fn forward(scan: &Scan<'_>, from: usize) -> (usize, usize, bool) {
         let digits = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '－' | '一' | '二' | '三' | '四' | '五' | '六' | '七' | '八' | '九' | '十' | '百' | '甲' | '乙' | '丙' | '丁'))).unwrap_or(rest.len());
         if digits > 0 && digits <= 18 {
             let behind = &rest[digits..];
-            if let Some(unit) = UNITS.iter().find(|unit| behind.starts_with(**unit)) {
+            if behind.starts_with(|c| UNIT_STARTS.has(c))
+                && let Some(unit) = UNITS.iter().find(|unit| behind.starts_with(**unit))
+            {
                 if *unit == "米" {
                     break;
                 }
@@ -171,9 +198,11 @@ fn forward(scan: &Scan<'_>, from: usize) -> (usize, usize, bool) {
         }
         // `远洋大厦`, `盛世长安小区`: Han up to the word of a building.
         let run: usize = rest.chars().take(12).take_while(|c| han(*c)).map(char::len_utf8).sum();
-        let named = BUILDINGS.iter().filter_map(|building| rest[..run].find(building).filter(|at| *at > 0 || building.len() > 3).map(|at| at + building.len())).max();
-        match named {
-            Some(length) if numbered || units > 0 => {
+        if !numbered || run == 0 {
+            break;
+        }
+        match building_end(&rest[..run]) {
+            Some(length) => {
                 end += length;
                 units += 1;
             }

@@ -8,6 +8,7 @@ use super::super::Entity;
 
 /// How far before a value a context word is looked for: some twenty characters, of three bytes in Chinese.
 const REACH: usize = 72;
+const REACH_ASCII: usize = 44;
 
 /// Kinds of context words, as bits.
 pub(super) mod kind {
@@ -168,7 +169,8 @@ impl Context {
 
 /// The words between `floor` and `at`, within reach.
 pub(super) fn before(text: &str, floor: usize, at: usize) -> Context {
-    let mut from = floor.max(at.saturating_sub(REACH));
+    let near = floor.max(at.saturating_sub(REACH_ASCII));
+    let mut from = if text.as_bytes()[near.min(at)..at].is_ascii() { near } else { floor.max(at.saturating_sub(REACH)) };
     while !text.is_char_boundary(from) {
         from += 1;
     }
@@ -217,6 +219,9 @@ fn plural(bytes: &[u8], at: usize) -> bool {
 
 /// What may stand between two values of one list.
 pub(super) fn is_list_gap(gap: &[u8]) -> bool {
+    if gap.len() > 8 {
+        return false;
+    }
     let Ok(gap) = std::str::from_utf8(gap) else { return false };
     let gap = gap.trim();
     matches!(gap, "" | "," | "/" | ";" | "|" | "、" | "，" | "；" | "or" | "and" | "&" | "和" | "或" | "及" | "与")

@@ -35,7 +35,9 @@ pub(super) fn of_birth(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     if !scan.wants(Entity::DateOfBirth) || window.size(0) > 8 {
         return None;
     }
-    let (start, end) = numeric(scan, window).or_else(|| chinese(scan, window)).or_else(|| named(scan, window))?;
+    let after = scan.byte(window.end(1));
+    let han = after >= 0x80 || after == b' ' && scan.byte(window.end(1) + 1) >= 0x80;
+    let (start, end) = numeric(scan, window).or_else(|| if han { chinese(scan, window) } else { None }).or_else(|| named(scan, window))?;
     let context = scan.context(start);
     let said = context.nearest & kind::BIRTH != 0 || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
     let behind = || context::follows(scan.text, end, kind::BIRTH) || scan.text[end..].starts_with('生') || scan.text[end..].starts_with("出生");
@@ -107,7 +109,8 @@ fn named(scan: &Scan<'_>, window: &Window) -> Option<(usize, usize)> {
         (digits == 4 && full_year(value)).then_some((value, from + digits))
     };
     // The month before the day.
-    let before = scan.text[scan.floor.min(start)..start].trim_end_matches([' ', '.']);
+    let blanks = scan.bytes[scan.floor.min(start)..start].iter().rev().take(2).take_while(|b| matches!(b, b' ' | b'.')).count();
+    let before = &scan.text[scan.floor.min(start - blanks)..start - blanks];
     let letters = before.bytes().rev().take(10).take_while(u8::is_ascii_alphabetic).count();
     let word = &before[before.len() - letters..];
     if let Some(month) = month(word) {

@@ -4,7 +4,6 @@ use std::sync::LazyLock;
 
 use super::super::{Entity, Verdict};
 use super::scan::{Found, Scan};
-use super::secret::word_before;
 use super::sets::{Lower, WordSet};
 use super::words::{ENGLISH_GIVEN, NOT_ENGLISH_NAMES, TITLES};
 
@@ -118,6 +117,10 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
     if letters == 0 || letters > 12 {
         return false;
     }
+    let capital = head[head.len() - letters].is_ascii_uppercase();
+    if !capital && !(stop && letters <= 4) && !matches!((letters, head[head.len() - letters]), (2, b'i') | (4 | 5, b'n') | (6, b'c')) {
+        return false;
+    }
     let word = Lower::letters(&head[head.len() - letters..]);
     let before = &head[..head.len() - letters];
     let after = |phrase: &[u8]| before.len() >= phrase.len() && before[before.len() - phrase.len()..].eq_ignore_ascii_case(phrase);
@@ -128,20 +131,17 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
         b"name" => !stop && after(b"maiden "),
         title => {
             // In the middle of a word's capitals (`MR`) as well; `dear` and its like need their capital.
-            let capital = head[head.len() - letters].is_ascii_uppercase();
             (capital || stop && letters <= 4) && TITLES.has(title)
         }
     }
 }
 
 /// `Name: Jane Doe`, `"name": "Jane Doe"`, and `WeChat: jane_doe`. Where the pass goes on.
-pub(super) fn labelled(scan: &mut Scan<'_>, at: usize, behind: usize) -> usize {
+pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], at: usize, behind: usize) -> usize {
     let wants = (scan.wants(Entity::Person), scan.wants(Entity::SocialAccount), scan.wants(Entity::UserHandle));
     if wants == (false, false, false) {
         return behind;
     }
-    let Some(label) = word_before(scan, at) else { return behind };
-    let label = label.as_bytes();
     let mut start = behind;
     while start - behind < 10 && matches!(scan.byte(start), b' ' | b'\t' | b'"' | b'\'' | b'*') {
         start += 1;

@@ -150,8 +150,8 @@ impl<'t> Scan<'t> {
             at = match class {
                 Class::Han => {
                     let mut next = at;
-                    while next + 2 < bytes.len() && (0xe4..=0xe9).contains(&bytes[next]) {
-                        let code = usize::from(bytes[next] & 0xf) << 12 | usize::from(bytes[next + 1] & 0x3f) << 6 | usize::from(bytes[next + 2] & 0x3f);
+                    while let Some(&[first @ 0xe4..=0xe9, second, third]) = bytes.get(next..next + 3) {
+                        let code = usize::from(first & 0xf) << 12 | usize::from(second & 0x3f) << 6 | usize::from(third & 0x3f);
                         if anchors.stops_at(code) {
                             self.han(next, code);
                         }
@@ -190,8 +190,10 @@ impl<'t> Scan<'t> {
 
     /// What follows `label:` or `label=`.
     fn label(&mut self, at: usize, behind: usize) -> usize {
-        let next = secret::labelled(self, at, behind);
-        if next > behind { next } else { name::labelled(self, at, behind).max(behind) }
+        let Some(word) = secret::word_before(self, at) else { return behind };
+        let word = word.as_bytes();
+        let next = secret::labelled(self, word, behind);
+        if next > behind { next } else { name::labelled(self, word, at, behind).max(behind) }
     }
 
     fn han(&mut self, at: usize, code: usize) {

@@ -162,12 +162,10 @@ const LABELS: &[&str] = &[
 ];
 
 /// `api_key = "…"`, `password: …`. Where the pass goes on: behind the value, if there is one.
-pub(super) fn labelled(scan: &mut Scan<'_>, at: usize, behind: usize) -> usize {
+pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], behind: usize) -> usize {
     if !scan.wants(Entity::Secret) {
         return behind;
     }
-    let Some(label) = word_before(scan, at) else { return behind };
-    let label = label.as_bytes();
     // What every label ends in.
     if !matches!(label[label.len() - 1], b'd' | b'e' | b't' | b'y' | b'n' | b's' | b'l' | b'r') {
         return behind;
