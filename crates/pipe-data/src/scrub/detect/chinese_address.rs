@@ -53,6 +53,10 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
     if road && (matches!(before, '道' | '线' | '马' | '公' | '铁' | '一' | '走' | '半' | '上' | '网' | '电' | '思' | '出' | '套' | '高' | '逛') && !scan.byte(behind).is_ascii_digit()) {
         return None;
     }
+    // A road or a village behind decides for the whole chain.
+    if place && text[behind..].chars().take(10).take_while(|c| han(*c)).any(|c| matches!(c, '路' | '街' | '巷' | '镇' | '乡' | '村' | '道')) {
+        return None;
+    }
     let (end, units, numbered) = forward(scan, behind);
     if !numbered && !leads_near(scan, at) {
         return None;

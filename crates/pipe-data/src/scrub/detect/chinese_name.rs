@@ -141,7 +141,7 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
         return None;
     };
     let wordy = WORDY_SURNAMES.has(first);
-    if NOT_NAMES.has(first_two(rest)) || wordy && !marked && !double && !begins_title(&rest[rest.chars().take(3).map(char::len_utf8).sum()..]) {
+    if NOT_NAMES.has(first_two(rest)) || wordy && !marked && !double && rest.chars().nth(2).is_some_and(han) && !begins_title(&rest[rest.chars().take(3).map(char::len_utf8).sum()..]) {
         return None;
     }
     let mut behind = rest[surname..].chars();

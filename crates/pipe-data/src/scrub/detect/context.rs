@@ -43,7 +43,7 @@ const WORDS: &[(u32, &[&str])] = &[
         PHONE,
         &[
             "phone", "telephone", "tel", "mobile", "mob", "cell", "cellphone", "cell phone", "phone number", "fax", "call", "calling", "dial", "ring", "text me", "texting", "sms",
-            "reach", "answering at", "contact", "hotline", "whatsapp", "telegram", "signal", "viber", "landline", "callback", "pager", "handy", "telefon", "téléphone", "teléfono", "telefono", "rufnummer", "mobil", "portable",
+            "reach", "my number", "her number", "his number", "their number", "our number", "number is", "answering at", "contact", "hotline", "whatsapp", "telegram", "signal", "viber", "landline", "callback", "pager", "handy", "telefon", "téléphone", "teléfono", "telefono", "rufnummer", "mobil", "portable",
             "móvil", "celular", "office", "work", "home", "emergency", "电话", "手机", "联系方式", "联络方式", "致电", "来电", "拨打", "座机", "固话", "传真", "热线", "短信", "号码是", "联系我", "打给", "手提",
             "電話", "手機", "携帯", "전화", "연락처", "휴대폰", "телефон", "тел",
         ],
@@ -91,7 +91,7 @@ const WORDS: &[(u32, &[&str])] = &[
             "病历号", "病历", "病案号", "住院号", "门诊号", "就诊卡", "就诊卡号", "就诊号", "检查号", "社保号", "社保卡", "医保卡", "医保号", "医保卡号", "社会保障号", "学号", "工号", "学籍号", "准考证", "准考证号", "会员号", "会员卡号", "保单号", "公积金",
             "student id", "student number", "employee id", "employee number", "staff id", "member id", "member number", "membership", "insurance id", "insurance number", "policy number", "health card", "national insurance", "national insurance number", "nino", "ni number", "nhs", "nhs number", "nhs no", "aadhaar", "aadhar", "pan card", "pan",
             "uid", "tax id", "tax number", "tax identification", "taxpayer", "utr", "steuer-id", "steueridentifikationsnummer", "steuernummer", "sozialversicherungsnummer", "krankenversicherungsnr", "krankenversicherungsnummer", "versichertennummer", "マイナンバー", "個人番号", "주민등록번호", "주민번호", "주민", "account number", "account no", "acct", "account", "routing", "routing number", "reference number", "medicare", "medicaid",
-            "voter id", "tin number", "customer id", "customer number", "beneficiary", "纳税人识别号", "军官证", "士兵证", "残疾证", "教师证", "执业证", "资格证", "insee", "dni", "nif", "cpf", "curp", "bsn", "pesel", "cuit", "codice fiscale", "cnic", "emirates id", "nric", "hkid", "my number", "mynumber", "social insurance",
+            "voter id", "tin number", "customer id", "customer number", "beneficiary", "纳税人识别号", "军官证", "士兵证", "残疾证", "教师证", "执业证", "资格证", "insee", "dni", "nif", "cpf", "curp", "bsn", "pesel", "cuit", "codice fiscale", "cnic", "emirates id", "nric", "hkid", "social insurance",
         ],
     ),
     (

@@ -79,14 +79,16 @@ fn province(code: u32) -> bool {
     matches!(code, 11..=15 | 21..=23 | 31..=37 | 41..=46 | 50..=54 | 61..=65 | 71 | 81..=83)
 }
 
-/// A county's code: the province, then a prefecture that is or was (1–43, 90 for what a province governs itself).
+/// A county's code: the province, then a prefecture that is or was (1–43, 90 for what a province governs itself, 0 for
+/// the province as a whole).
 fn region(code: u32) -> bool {
     let (top, middle) = (code / 10_000, code / 100 % 100);
     let prefecture = match top {
         71 | 81..=83 => true,
-        11 | 12 | 31 => (1..=3).contains(&middle),
-        50 => (1..=3).contains(&middle),
-        _ => (1..=43).contains(&middle) || middle == 90,
+        11 | 12 | 31 | 50 => middle <= 3,
+        // Chaozhou, Jieyang and Yunfu.
+        44 => middle <= 43 || (51..=53).contains(&middle),
+        _ => middle <= 43 || middle == 90,
     };
     province(top) && prefecture
 }

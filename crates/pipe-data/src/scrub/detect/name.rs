@@ -16,7 +16,9 @@ static NAME_LABELS: LazyLock<WordSet> = LazyLock::new(|| WordSet::new(&[
     "landlord", "buyer", "seller", "owner", "driver", "passenger", "guest", "student", "teacher", "manager", "doctor", "physician", "gp", "wife", "husband", "spouse", "father", "mother", "beneficiary", "guardian", "author", "signed", "coapplicant", "versicherungsnehmer", "nom", "nombre", "applicantname", "patientname", "customername", "username", "nextofkin", "emergencycontact", "from",
 ]));
 /// What before `name` makes it the name of a thing.
-const NAMES_OF_THINGS: &[&str] = &["filename", "username", "hostname", "domainname", "classname", "productname", "brandname", "companyname", "pathname", "tablename", "columnname", "eventname", "projectname", "bankname", "storename", "itemname", "modelname", "packagename", "functionname", "variablename"];
+const THINGS: &[&str] = &[
+    "file", "user", "host", "domain", "class", "product", "brand", "company", "path", "table", "column", "event", "project", "bank", "store", "item", "model", "package", "function", "variable",
+];
 
 /// A word of a name that begins at `at`: a capital, then letters, apostrophes and dashes. Its end.
 fn capital_word(scan: &Scan<'_>, at: usize) -> Option<usize> {
@@ -156,7 +158,7 @@ pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], at: usize, behind: usi
             return scan.push(Found::new(Entity::UserHandle, start, start + length, 0.6, Verdict::Context));
         }
     }
-    let thing = label.ends_with(b"name") && NAMES_OF_THINGS.iter().any(|thing| label.ends_with(thing.as_bytes()));
+    let thing = label.ends_with(b"name") && named_thing(scan, label, at);
     let named = label.ends_with(b"name") || NAME_LABELS.has(label);
     if !wants.0 || thing || !named || at < scan.floor {
         return behind;
@@ -168,6 +170,19 @@ pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], at: usize, behind: usi
         return scan.push(Found::new(Entity::Person, start, end, 0.7, Verdict::Context));
     }
     behind
+}
+
+/// Whether the word before `name` says that a thing has it: `filename`, `File name`.
+fn named_thing(scan: &Scan<'_>, label: &[u8], at: usize) -> bool {
+    let stem = &label[..label.len() - b"name".len()];
+    if !stem.is_empty() {
+        return THINGS.iter().any(|thing| stem.ends_with(thing.as_bytes()));
+    }
+    let head = &scan.bytes[scan.floor.min(at)..at];
+    let Some(name) = head.iter().rposition(|b| matches!(b, b'n' | b'N')) else { return false };
+    let Some(head) = head[..name].strip_suffix(b" ") else { return false };
+    let letters = head.iter().rev().take(12).take_while(|b| b.is_ascii_alphabetic()).count();
+    THINGS.iter().any(|thing| thing.as_bytes().eq_ignore_ascii_case(&head[head.len() - letters..]))
 }
 
 /// A WeChat account (six to twenty characters, a letter first) at `start`.

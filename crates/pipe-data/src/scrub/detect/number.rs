@@ -100,7 +100,8 @@ pub(super) fn joined_before(scan: &Scan<'_>, at: usize) -> bool {
         b',' => at >= 2 && scan.bytes[at - 2].is_ascii_digit() && scan.floor < at && thousands(scan, at),
         b'$' | b'#' | b'=' if at >= 2 && scan.bytes[at - 1] != b'=' => true,
         b'$' | b'#' => true,
-        _ => scan.text[..at].ends_with(['€', '£', '¥', '￥', '₹']),
+        0x80.. => scan.text[..at].ends_with(['€', '£', '¥', '￥', '₹']),
+        _ => false,
     }
 }
 

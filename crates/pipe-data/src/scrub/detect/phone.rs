@@ -39,6 +39,9 @@ fn extension(scan: &Scan<'_>, end: usize) -> usize {
     let rest = &scan.bytes[end..];
     let blanks = rest.iter().take(2).take_while(|b| **b == b' ' || **b == b',').count();
     let rest = &rest[blanks..];
+    if !rest.first().is_some_and(|b| matches!(b, b'x' | b'X' | b'e' | b'E' | b'#' | 0x80..)) {
+        return end;
+    }
     let marks: [&[u8]; 8] = [b"extension", b"ext.", b"ext", b"x", b"#", "转".as_bytes(), "分机".as_bytes(), "轉".as_bytes()];
     let Some(mark) = marks.iter().find(|mark| rest.len() > mark.len() && rest[..mark.len()].eq_ignore_ascii_case(mark)) else { return end };
     let behind = rest[mark.len()..].iter().take(2).take_while(|b| matches!(b, b' ' | b':')).count();
@@ -188,7 +191,8 @@ fn chinese_landline(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let start = opening(scan, window);
     // Subscribers' numbers do not begin with 0 or 1; without an area code apart from them, a zero might be anything.
     let plain = n == 1 && !(matches!(digits.get(area), Some(2..=8)) && window.count(1) >= 11);
-    if !split || plain || !separated(scan, window, n) || joined_before(scan, start) || scan.context(start).names_thing() {
+    let card = n == 1 && (scan.context(start).nearest & kind::CARD != 0 || scan.before(start).is_ascii_alphabetic());
+    if !split || plain || card || !separated(scan, window, n) || joined_before(scan, start) || scan.context(start).names_thing() {
         return None;
     }
     let extended = window.len > n && window.separator(scan.bytes, n - 1) == b"-" && window.size(n) <= 5 && n > 1;
@@ -205,8 +209,8 @@ fn with_zero(scan: &Scan<'_>, window: &Window) -> Option<Found> {
         return None;
     }
     let start = opening(scan, window);
-    let n = (2..=window.len.min(6)).rev().find(|&n| (9..=12).contains(&window.count(n)) && separated(scan, window, n))?;
-    let even = (1..n).all(|k| window.size(k) >= 2);
+    let n = (2..=window.len.min(6)).rev().find(|&n| (9..=13).contains(&window.count(n)) && separated(scan, window, n))?;
+    let even = (1..n).all(|k| window.size(k) >= 2) && (window.count(n) < 13 || n == 2);
     if !even || date_like(window) || joined_before(scan, start) || joined_behind(scan, window.end(n)) || scan.context(start).names_thing() {
         return None;
     }
@@ -270,14 +274,14 @@ pub(super) fn local(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let n = (2..=window.len.min(6)).rev().find(|&n| {
-        let end = (1..n).all(|k| (2..=8).contains(&window.size(k)));
+        let end = (1..n).all(|k| (1..=8).contains(&window.size(k))) && (0..n).filter(|k| window.size(*k) == 1).count() <= 1;
         (6..=12).contains(&window.count(n)) && end && separated(scan, window, n)
     })?;
     let end = window.end(n);
     let ssn = window.shaped(&[3, 2, 4]);
     let years = n == 2 && window.shaped(&[4, 4]) && [0, 1].iter().all(|k| (1900..=2100).contains(&window.value(*k)));
     let bytes = scan.bytes;
-    let decimal = n == 2 && window.separator(bytes, 0) == b"." || window.separator(bytes, 0) == b"/" && n == 2;
+    let decimal = n == 2 && window.separator(bytes, 0) == b"." && !window.shaped(&[4, 4]) || window.separator(bytes, 0) == b"/" && n == 2;
     if ssn || years || decimal || date_like(window) || !(1..=5).contains(&window.size(0)) || joined_before(scan, start) || joined_behind(scan, end) {
         return None;
     }

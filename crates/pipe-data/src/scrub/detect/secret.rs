@@ -212,7 +212,7 @@ fn value_behind(scan: &Scan<'_>, behind: usize) -> Option<(usize, usize, bool)> 
     if !scan.text.is_char_boundary(end) {
         return None;
     }
-    while !quoted && end > start && matches!(scan.bytes[end - 1], b'.' | b')' | b']' | b'}' | b'!' | b'?' | b':') {
+    while !quoted && end > start && matches!(scan.bytes[end - 1], b'.' | b')' | b']' | b'}' | b'?' | b':') {
         end -= 1;
     }
     (end > start).then_some((start, end, quoted))
