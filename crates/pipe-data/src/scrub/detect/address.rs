@@ -4,16 +4,21 @@ use super::super::{Entity, Verdict};
 use super::context::kind;
 use super::number::Window;
 use super::scan::{Found, Scan};
+use super::sets::Lower;
 use super::words::{CERTAIN_STREETS, STREET_BEGINNINGS, STREET_ENDINGS, STREETS};
 
 /// Words of a part of a building before its number.
-const UNITS: &[&str] = &["apt", "apartment", "suite", "ste", "unit", "flat", "floor", "fl", "room", "rm", "box", "bldg", "building", "lot"];
+const UNITS: &[&str] = &["apt", "apartment", "suite", "ste", "unit", "flat", "floor", "room", "rm", "box", "bldg", "building"];
 
 /// States of the USA and their territories, and military posts.
 const STATES: &str = " AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY DC PR GU VI AS MP AA AE AP ";
 
+fn is_state(word: &str) -> bool {
+    word.len() == 2 && word.bytes().all(|b| b.is_ascii_uppercase()) && STATES.as_bytes().chunks_exact(3).any(|state| state[1..] == *word.as_bytes())
+}
+
 /// Words that a street's number does not stand before.
-const COUNTED: &[&str] = &["people", "years", "percent", "million", "billion", "days", "hours", "minutes"];
+const COUNTED: &[&str] = &["on", "in", "at", "and", "cars", "feb", "jan", "mar", "apr", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "people", "years", "percent", "million", "billion", "days", "hours", "minutes"];
 
 /// The address that the digits at the window's start belong to.
 pub(super) fn around(scan: &Scan<'_>, window: &Window) -> Option<Found> {
@@ -35,21 +40,15 @@ pub(super) fn around(scan: &Scan<'_>, window: &Window) -> Option<Found> {
         if let Some(begin) = unit_before(scan, start) {
             return hit(begin, rest(scan, end), 0.75, Verdict::Format);
         }
-        if size == 5
-            && let Some(begin) = state_before(scan, start)
-        {
+        if size == 5 && let Some(begin) = state_before(scan, start) {
             let end = if after == b'-' && window.len > 1 && window.size(1) == 4 { window.end(2) } else { end };
             return hit(begin, end, 0.75, Verdict::Format);
         }
-        if size <= 4
-            && let Some(begin) = street_before(scan, start)
-        {
+        if size <= 4 && let Some(begin) = street_before(scan, start) {
             return hit(begin, rest(scan, lettered(scan, end)), 0.75, Verdict::Format);
         }
     }
-    if size <= 6
-        && let Some(end) = street_behind(scan, lettered(scan, end))
-    {
+    if size <= 6 && let Some(end) = street_behind(scan, lettered(scan, end)) {
         return hit(start, rest(scan, end), 0.8, Verdict::Format);
     }
     if (3..=6).contains(&size) {
@@ -74,11 +73,7 @@ fn lettered(scan: &Scan<'_>, end: usize) -> usize {
 /// The word that begins at `at`: letters of any script but Han, with dots, apostrophes and dashes inside.
 fn word<'t>(scan: &Scan<'t>, at: usize) -> &'t str {
     let rest = &scan.text[at.min(scan.text.len())..];
-    let end = rest
-        .char_indices()
-        .take(28)
-        .find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || matches!(c, '\'' | '’' | '-')))
-        .map_or(rest.len().min(at + 28), |(end, _)| end);
+    let end = rest.char_indices().take(28).find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || matches!(c, '\'' | '’' | '-'))).map_or(rest.len().min(at + 28), |(end, _)| end);
     rest.get(..end).unwrap_or("")
 }
 
@@ -90,7 +85,11 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
     let mut at = number_end + 1 + usize::from(scan.byte(number_end) == b',');
     let first = word(scan, at);
     let (mut capitals, mut words) = (0, 0);
-    let beginning = STREET_BEGINNINGS.contains(&first.to_lowercase().as_str());
+    let digit = scan.byte(at).is_ascii_digit();
+    let beginning = !digit && first.len() <= 12 && STREET_BEGINNINGS.has_lower(first);
+    if !digit && !beginning && !first.starts_with(char::is_uppercase) {
+        return None;
+    }
     if beginning {
         return foreign_street(scan, at + first.len());
     }
@@ -113,23 +112,28 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
         if found.is_empty() || found.len() > 24 {
             break;
         }
-        let lower = found.to_lowercase();
-        if COUNTED.contains(&lower.as_str()) {
+        let capital = found.starts_with(char::is_uppercase);
+        if !capital && words == 0 {
             break;
         }
-        let capital = found.starts_with(char::is_uppercase);
+        let lower = Lower::of(found);
+        let lower = lower.as_bytes();
+        if COUNTED.iter().any(|word| word.as_bytes() == lower) {
+            break;
+        }
         let mut end = at + found.len();
         let stop = scan.byte(end) == b'.';
-        if words > 0 && STREETS.contains(&lower.as_str()) && (capital || CERTAIN_STREETS.contains(&lower.as_str())) && capitals > 0 {
-            let certain = CERTAIN_STREETS.contains(&lower.as_str());
-            if certain || capitals >= 1 && capital {
+        if words > 0 && capitals > 0 && STREETS.has(lower) && (capital || CERTAIN_STREETS.has(lower)) {
+            let certain = CERTAIN_STREETS.has(lower);
+            let told = || scan.context(number_end).says(kind::ADDRESS) || scan.bytes[end..].starts_with(b", ") || scan.bytes[end..].starts_with(b" Apt") || scan.bytes[end..].starts_with(b" Suite") || scan.byte(end) == b'\n';
+            if certain || capitals >= 1 && capital && told() {
                 best = Some(end + usize::from(stop && lower.len() <= 4));
             }
             if certain && !scan.text[end..].starts_with(" Street") {
                 break;
             }
         }
-        if !capital && !matches!(lower.as_str(), "of" | "the" | "de" | "la" | "del" | "von" | "van") {
+        if !capital && !matches!(lower, b"of" | b"the" | b"de" | b"la" | b"del" | b"von" | b"van") {
             break;
         }
         capitals += usize::from(capital);
@@ -155,10 +159,7 @@ fn foreign_street(scan: &Scan<'_>, from: usize) -> Option<usize> {
         }
         let found = word(scan, end + 1);
         let capital = found.starts_with(char::is_uppercase);
-        if found.is_empty()
-            || !capital
-                && !matches!(found, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les" | "aux" | "of")
-        {
+        if found.is_empty() || !capital && !matches!(found, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les" | "aux" | "of") {
             break;
         }
         capitals += usize::from(capital);
@@ -184,12 +185,13 @@ fn unit_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
         return None;
     }
     let begin = least + head.len() - letters;
-    let unit: String = scan.bytes[begin..begin + letters].iter().map(|b| char::from(b.to_ascii_lowercase())).collect();
-    if !UNITS.contains(&unit.as_str()) {
+    let unit = Lower::letters(&scan.bytes[begin..begin + letters]);
+    let unit = unit.as_bytes();
+    if !UNITS.iter().any(|known| known.as_bytes() == unit) {
         return None;
     }
     let capital = scan.byte(begin).is_ascii_uppercase();
-    if unit == "box" {
+    if unit == b"box" {
         for office in ["P.O. ", "PO ", "P. O. ", "Post Office ", "P.O ", "p.o. ", "po "] {
             if scan.text[scan.floor..begin].ends_with(office) {
                 return Some(begin - office.len());
@@ -198,11 +200,8 @@ fn unit_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
         return capital.then_some(begin);
     }
     // In running text `unit 3` or `floor 2` may be anything; a capital or a comma before says that it is an address.
-    let certain = matches!(unit.as_str(), "apt" | "apartment" | "suite" | "ste" | "flat");
-    (certain
-        || capital && matches!(scan.before(begin), b' ' | b'\n') && matches!(unit.as_str(), "unit")
-        || scan.text[scan.floor..begin].ends_with(", "))
-    .then_some(begin)
+    let certain = matches!(unit, b"apt" | b"apartment" | b"suite" | b"ste" | b"flat");
+    (certain || capital && matches!(scan.before(begin), b' ' | b'\n') && unit == b"unit" || scan.text[scan.floor..begin].ends_with(", ")).then_some(begin)
 }
 
 /// `IL |62704`, `Austin, TX |78704`: where the state, or its city, begins.
@@ -210,8 +209,8 @@ fn state_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
     if start < scan.floor + 3 {
         return None;
     }
-    let state = scan.text.get(start - 4..start)?;
-    let known = state.ends_with(' ') && !state.starts_with(|c: char| c.is_ascii_alphanumeric()) && STATES.contains(&format!(" {}", &state[1..]));
+    let state = scan.text.get(start - 3..start)?;
+    let known = state.ends_with(' ') && !scan.before(start - 3).is_ascii_alphanumeric() && is_state(&state[..2]);
     known.then_some(start - 3)
 }
 
@@ -224,9 +223,13 @@ fn street_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
     let head = scan.text.get(least..start - 1)?;
     let last = head.rsplit(|c: char| !(c.is_alphabetic() || matches!(c, '-' | '.' | '\''))).next()?;
     let stem = last.trim_end_matches('.');
-    let lower = stem.to_lowercase();
-    let ending = STREET_ENDINGS.iter().any(|ending| lower.ends_with(ending) && lower.len() > ending.len() + 2);
-    if ending && stem.starts_with(char::is_uppercase) && !STREETS.contains(&lower.as_str()) {
+    if stem.len() < 5 && !STREET_BEGINNINGS.has_lower(stem) && !stem.starts_with(char::is_uppercase) {
+        return None;
+    }
+    let lower = Lower::of(stem);
+    let lower = lower.as_bytes();
+    let ending = || STREET_ENDINGS.iter().any(|ending| lower.ends_with(ending.as_bytes()) && lower.len() > ending.len() + 2);
+    if stem.starts_with(char::is_uppercase) && ending() && !STREETS.has(lower) {
         return Some(house_before(scan, least + head.len() - last.len()));
     }
     // Back over capital words and particles to one that begins a street.
@@ -238,12 +241,10 @@ fn street_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
             return None;
         }
         let begin = rest.len() - word.len();
-        let name = word.trim_end_matches('.').to_lowercase();
-        if STREET_BEGINNINGS.contains(&name.as_str()) && begin + word.len() < head.len() {
+        if STREET_BEGINNINGS.has_lower(word.trim_end_matches('.')) && begin + word.len() < head.len() {
             return Some(house_before(scan, least + begin));
         }
-        let part = word.starts_with(char::is_uppercase)
-            || matches!(word, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les");
+        let part = word.starts_with(char::is_uppercase) || matches!(word, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les");
         if !part {
             return None;
         }
@@ -282,8 +283,7 @@ fn rest(scan: &Scan<'_>, from: usize) -> usize {
 /// One such part at `at`.
 fn part(scan: &Scan<'_>, at: usize, comma: bool) -> Option<usize> {
     let found = word(scan, at);
-    let lower = found.to_ascii_lowercase();
-    if UNITS.contains(&lower.as_str()) || scan.byte(at) == b'#' {
+    if UNITS.iter().any(|unit| unit.eq_ignore_ascii_case(found)) || scan.byte(at) == b'#' {
         let mut end = if scan.byte(at) == b'#' { at + 1 } else { at + found.len() };
         while matches!(scan.byte(end), b'.' | b' ') && end < at + found.len() + 2 {
             end += 1;
@@ -296,7 +296,7 @@ fn part(scan: &Scan<'_>, at: usize, comma: bool) -> Option<usize> {
         let digits = scan.bytes[from.min(scan.bytes.len())..].iter().take(6).take_while(|b| b.is_ascii_digit()).count();
         (digits == 5).then_some(from + 5)
     };
-    if found.len() == 2 && STATES.contains(&format!(" {found} ")) {
+    if found.len() == 2 && is_state(found) {
         return zip(at + 3);
     }
     if let Some(end) = zip(at)
@@ -315,7 +315,7 @@ fn part(scan: &Scan<'_>, at: usize, comma: bool) -> Option<usize> {
                 next += 1;
             }
             let second = word(scan, next);
-            if second.len() == 2 && STATES.contains(&format!(" {second} ")) {
+            if second.len() == 2 && is_state(second) {
                 return Some(zip(next + 3).unwrap_or(next + 2));
             }
             if let Some((_, end)) = (next < scan.bytes.len()).then(|| postcode_at(scan, next)).flatten() {

@@ -27,7 +27,7 @@ pub(super) struct Anchors {
 }
 
 /// Last characters of the words that stand before a name, of titles that stand behind one.
-const NAME_ANCHORS: &str = "人名户者客主生工员告家叫亲偶机方属先士师姐经医授任律同大护长法警书导叔姨奶爷哥总某位";
+const NAME_ANCHORS: &str = "人名户者客主生工员告家叫亲偶机方属士师姐理授任学傅夫长官记演监姨叔志奶爷哥";
 const ADDRESS_ANCHORS: &str = "路街道巷弄村镇乡同区县";
 
 impl Anchors {

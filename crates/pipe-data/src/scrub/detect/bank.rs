@@ -33,7 +33,7 @@ fn issuer(digits: &[u8]) -> bool {
         // Diners Club.
         (_, 36 | 38 | 39, ..) | (_, _, 300..=305 | 309, _) => (14..=19).contains(&n),
         // JCB, with the older ones of fifteen digits.
-        (.., 3528..=3589) => (16..=19).contains(&n),
+        (.., 3500..=3599) => (16..=19).contains(&n),
         (.., 2131 | 1800) => n == 15,
         // Mir.
         (.., 2200..=2204) => (16..=19).contains(&n),
@@ -57,7 +57,7 @@ fn candidate(scan: &Scan<'_>, window: &Window, fits: impl Fn(&[u8]) -> bool) -> 
         return None;
     }
     (1..=window.len.min(6)).rev().find(|&n| {
-        (13..=19).contains(&window.count(n))
+        (12..=19).contains(&window.count(n))
             && (window.joined_by(scan.bytes, n, b" -.") || n == 1)
             && (0..n.saturating_sub(1)).all(|k| window.size(k) >= 4)
             && (n > 1 || !(scan.byte(window.end(1)) == b'.' && joined_behind(scan, window.end(1))))
@@ -69,7 +69,7 @@ pub(super) fn card(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     if !scan.wants(Entity::CardNumber) || scan.before(window.start()).is_ascii_alphabetic() && window.size(0) < 16 {
         return None;
     }
-    let n = candidate(scan, window, |digits| issuer(digits) && luhn(digits))?;
+    let n = candidate(scan, window, |digits| digits.len() > 12 && issuer(digits) && luhn(digits))?;
     Some(Found::new(Entity::CardNumber, window.start(), window.end(n), 1.0, Verdict::Valid))
 }
 
@@ -78,8 +78,14 @@ pub(super) fn card_beside_words(scan: &Scan<'_>, window: &Window, context: Conte
     if !scan.wants(Entity::CardNumber) || !context.says(kind::CARD) {
         return None;
     }
-    let n = candidate(scan, window, |digits| issuer(digits) || (digits.len() >= 16 && context.nearest & kind::CARD != 0))?;
-    Some(Found::new(Entity::CardNumber, window.start(), window.end(n), 0.7, Verdict::ChecksumFailed))
+    let n = candidate(scan, window, |digits| match digits.len() {
+        // Maestro has some of twelve.
+        12 => matches!(digits, [5, 0 | 6..=8, ..] | [6, 0..=9, ..] | [0, 6, 0, 4, ..]) && luhn(digits),
+        16.. => issuer(digits) || context.nearest & kind::CARD != 0,
+        _ => issuer(digits),
+    })?;
+    let verdict = if luhn(window.digits(n)) { Verdict::Context } else { Verdict::ChecksumFailed };
+    Some(Found::new(Entity::CardNumber, window.start(), window.end(n), 0.7, verdict))
 }
 
 /// Countries and lengths of the IBAN registry (ISO 13616, SWIFT).
@@ -210,19 +216,19 @@ pub(super) fn iban(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     let length = IBAN_LENGTHS.iter().find(|(code, _)| **code == country)?.1;
     let mut value = [0; 34];
     let (mut count, mut end) = (0, start);
-    while count < length {
+    while count < length && end - start < 64 {
         match scan.byte(end) {
             b if b.is_ascii_alphanumeric() => {
                 value[count] = b.to_ascii_uppercase();
                 count += 1;
             }
             b' ' | b'-' if count >= 2 && scan.byte(end + 1).is_ascii_alphanumeric() => {}
-            _ => return None,
+            _ => break,
         }
         end += 1;
     }
-    if scan.byte(end).is_ascii_alphanumeric() {
-        return None;
+    if count < length || scan.byte(end).is_ascii_alphanumeric() {
+        return iban_of_other_length(scan, start);
     }
     let valid = mod_97(&value[..length]);
     if !valid {
@@ -230,6 +236,17 @@ pub(super) fn iban(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         return (context.nearest & kind::IBAN != 0).then_some(Found::new(Entity::Iban, start, end, 0.7, Verdict::ChecksumFailed));
     }
     Some(Found::new(Entity::Iban, start, end, 1.0, Verdict::Valid))
+}
+
+/// One character lost or doubled where the checksum still holds, as made-up numbers have it: in one run only.
+fn iban_of_other_length(scan: &Scan<'_>, start: usize) -> Option<Found> {
+    let length = scan.bytes[start..].iter().take(35).take_while(|b| b.is_ascii_alphanumeric()).count();
+    let mut value = [0; 34];
+    if !(15..=34).contains(&length) {
+        return None;
+    }
+    value[..length].iter_mut().zip(&scan.bytes[start..]).for_each(|(upper, b)| *upper = b.to_ascii_uppercase());
+    mod_97(&value[..length]).then_some(Found::new(Entity::Iban, start, start + length, 0.9, Verdict::Valid))
 }
 
 /// ISO 7064 mod 97-10 over the value with its first four characters behind the rest; letters are 10 to 35.

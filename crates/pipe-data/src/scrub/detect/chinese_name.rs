@@ -1,83 +1,25 @@
 //! Chinese names of people: a surname of the list and characters of given names, behind a word that announces a person
 //! (姓名：, 收件人, 客户 …), before a title (先生, 女士, 老师 …), or right before a telephone number.
 
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
 use super::scan::{Found, Scan};
+use super::sets::CharSet;
 use super::words::{DOUBLE_SURNAMES, GIVEN, NOT_GIVEN, NOT_NAMES, SURNAMES, WORDY_SURNAMES};
 
 /// Words that announce a name, by their last character.
 const ANNOUNCING: &[(char, &[&str])] = &[
-    (
-        '人',
-        &[
-            "联系人",
-            "收件人",
-            "寄件人",
-            "发件人",
-            "收货人",
-            "发货人",
-            "持卡人",
-            "登记人",
-            "申请人",
-            "负责人",
-            "经办人",
-            "委托人",
-            "受益人",
-            "投保人",
-            "保险人",
-            "承租人",
-            "出租人",
-            "签收人",
-            "担保人",
-            "监护人",
-            "当事人",
-            "法人",
-            "代表人",
-            "报案人",
-            "嫌疑人",
-            "证人",
-            "病人",
-            "购房人",
-            "购买人",
-            "借款人",
-            "代理人",
-            "候选人",
-            "被告人",
-            "举报人",
-            "投诉人",
-            "取件人",
-            "下单人",
-            "付款人",
-            "收款人",
-            "填表人",
-            "办理人",
-            "本人",
-            "主持人",
-            "入住人",
-            "乘车人",
-            "乘机人",
-            "预订人",
-            "用户本人",
-            "纳税人",
-            "開戶人",
-            "聯繫人",
-            "收貨人",
-            "经纪人",
-            "车主本人",
-            "继承人",
-            "捐款人",
-            "订购人",
-            "租客人",
-            "发布人",
-            "参保人",
-        ],
-    ),
+    ('人', &[
+        "联系人", "收件人", "寄件人", "发件人", "收货人", "发货人", "持卡人", "登记人", "申请人", "负责人", "经办人", "委托人", "受益人", "投保人", "保险人", "承租人", "出租人", "签收人", "担保人", "监护人", "当事人", "法人", "代表人", "报案人", "嫌疑人", "证人", "病人", "购房人", "购买人", "借款人", "代理人", "候选人", "被告人", "举报人", "投诉人", "取件人",
+        "下单人", "付款人", "收款人", "填表人", "办理人", "本人", "主持人", "入住人", "乘车人", "乘机人", "预订人", "用户本人", "纳税人", "開戶人", "聯繫人", "收貨人", "经纪人", "车主本人", "继承人", "捐款人", "订购人", "租客人", "发布人", "参保人",
+    ]),
     ('名', &["姓名", "户名", "开户名", "真名", "实名", "本名", "氏名", "名前名"]),
     ('户', &["客户", "用户", "租户", "住户", "商户", "储户", "账户名户"]),
-    ('者', &["患者", "死者", "伤者", "受害者", "记者", "作者", "求职者", "消费者", "肇事者"]),
+    ('者', &["患者", "死者", "伤者", "受害者", "求职者", "消费者", "肇事者"]),
     ('客', &["旅客", "乘客", "顾客", "访客", "租客"]),
     ('主', &["车主", "业主", "房主", "失主", "货主", "雇主", "机主", "卡主", "店主"]),
-    ('生', &["医生", "学生", "考生", "实习生", "研究生", "新生"]),
+    ('生', &["医生", "学生", "考生", "实习生", "研究生"]),
     ('工', &["员工", "职工", "新员工"]),
     ('员', &["驾驶员", "快递员", "业务员", "销售员", "会员", "队员", "学员", "职员", "配送员", "保险员"]),
     ('告', &["原告", "被告"]),
@@ -90,60 +32,63 @@ const ANNOUNCING: &[(char, &[&str])] = &[
     ('属', &["家属", "亲属"]),
 ];
 
-/// Titles that stand behind a name.
-const TITLES: &[&str] = &[
-    "先生",
-    "女士",
-    "老师",
-    "小姐",
-    "经理",
-    "医生",
-    "教授",
-    "主任",
-    "律师",
-    "同学",
-    "师傅",
-    "大夫",
-    "护士",
-    "校长",
-    "院长",
-    "局长",
-    "处长",
-    "部长",
-    "科长",
-    "队长",
-    "董事长",
-    "法官",
-    "警官",
-    "书记",
-    "导演",
-    "总监",
-    "博士",
-    "医师",
-    "阿姨",
-    "叔叔",
-    "同志",
-    "奶奶",
-    "爷爷",
-    "大爷",
-    "大哥",
-    "總經理",
-    "總監",
+/// Titles that stand behind a name, by their last character.
+const TITLES: &[(char, &[&str])] = &[
+    ('生', &["先生", "医生"]),
+    ('士', &["女士", "护士", "博士"]),
+    ('师', &["老师", "律师", "医师"]),
+    ('姐', &["小姐", "大姐"]),
+    ('理', &["经理"]),
+    ('授', &["教授"]),
+    ('任', &["主任"]),
+    ('学', &["同学"]),
+    ('傅', &["师傅"]),
+    ('夫', &["大夫"]),
+    ('长', &["校长", "院长", "局长", "处长", "部长", "科长", "队长", "董事长"]),
+    ('官', &["法官", "警官"]),
+    ('记', &["书记"]),
+    ('演', &["导演"]),
+    ('监', &["总监"]),
+    ('姨', &["阿姨"]),
+    ('叔', &["叔叔"]),
+    ('志', &["同志"]),
+    ('奶', &["奶奶"]),
+    ('爷', &["爷爷", "大爷"]),
+    ('哥', &["大哥"]),
 ];
+
+/// The last characters but one of all words of both lists.
+static PENULTIMATE: LazyLock<CharSet> = LazyLock::new(|| {
+    let words = ANNOUNCING.iter().chain(TITLES).flat_map(|(_, words)| words.iter());
+    CharSet::new(&words.filter_map(|word| word.chars().rev().nth(1)).collect::<String>())
+});
+
+/// The title that `head` ends with, whose last character is `c`.
+fn title_of(head: &str, c: char) -> Option<&'static str> {
+    TITLES.iter().find(|(last, _)| *last == c)?.1.iter().find(|title| head.ends_with(**title)).copied()
+}
+
+/// Whether a title begins `text`.
+fn begins_title(text: &str) -> bool {
+    TITLES.iter().any(|(_, titles)| titles.iter().any(|title| text.starts_with(title)))
+}
 
 /// Every anchor of [`super::anchors`] for names leads here.
 pub(super) fn anchor(scan: &mut Scan<'_>, at: usize, c: char) {
     let text = scan.text;
-    if let Some(title) = TITLES.iter().find(|title| text[at..].starts_with(**title))
-        && let Some((start, end)) = before_title(scan, at)
-    {
-        // The title stays: it says nothing of who it is, and goes on to say that here was a person.
-        scan.push(Found::new(Entity::Person, start, end, 0.75, Verdict::Context));
-        scan.floor = scan.floor.max(at + title.len());
+    let behind = at + c.len_utf8();
+    // Most of these characters stand in other words.
+    if !scan.char_before(at).is_some_and(|before| PENULTIMATE.has(before)) {
         return;
     }
-    let behind = at + c.len_utf8();
     let head = &text[scan.floor.min(at)..behind];
+    if let Some(title) = title_of(head, c)
+        && let Some((start, end)) = before_title(scan, behind - title.len())
+    {
+        // The title stays: it says nothing of who it is.
+        scan.push(Found::new(Entity::Person, start, end, 0.75, Verdict::Context));
+        return;
+    }
     let Some((_, words)) = ANNOUNCING.iter().find(|(last, _)| *last == c) else { return };
     if !words.iter().any(|word| head.ends_with(word)) {
         return;
@@ -169,7 +114,12 @@ pub(super) fn anchor(scan: &mut Scan<'_>, at: usize, c: char) {
 }
 
 fn given(c: char) -> bool {
-    GIVEN.contains(c)
+    GIVEN.has(c)
+}
+
+/// The first two Han characters, of three bytes each.
+fn first_two(text: &str) -> &[u8] {
+    text.get(..6).unwrap_or("").as_bytes()
 }
 
 fn han(c: char) -> bool {
@@ -181,12 +131,17 @@ fn han(c: char) -> bool {
 fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
     let rest = &text[start..];
     let mut characters = rest.chars();
-    let double = DOUBLE_SURNAMES.iter().find(|name| rest.starts_with(**name));
-    let surname = match double {
-        Some(double) => double.len(),
-        None => characters.next().filter(|c| SURNAMES.contains(*c))?.len_utf8(),
+    let double = DOUBLE_SURNAMES.has(first_two(rest));
+    let first = characters.next()?;
+    let surname = if double {
+        first_two(rest).len()
+    } else if SURNAMES.has(first) {
+        first.len_utf8()
+    } else {
+        return None;
     };
-    if NOT_NAMES.iter().any(|word| rest.starts_with(*word)) {
+    let wordy = WORDY_SURNAMES.has(first);
+    if NOT_NAMES.has(first_two(rest)) || wordy && !marked && !double && rest.chars().nth(2).is_some_and(han) && !begins_title(&rest[rest.chars().take(3).map(char::len_utf8).sum()..]) {
         return None;
     }
     let mut behind = rest[surname..].chars();
@@ -195,7 +150,7 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
     if second == '某' {
         return Some(start + surname + if third == Some('某') { 6 } else { 3 });
     }
-    if !han(second) || NOT_GIVEN.contains(second) && !given(second) {
+    if !han(second) || NOT_GIVEN.has(second) && !given(second) {
         return None;
     }
     let two = start + surname + second.len_utf8();
@@ -204,16 +159,13 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
         return (marked || given(second)).then_some(two);
     }
     let third = third?;
-    let title = |at: usize| TITLES.iter().any(|title| text[at..].starts_with(title));
+    let title = |at: usize| begins_title(&text[at..]);
     if title(two) {
         return Some(two);
     }
     let three = two + third.len_utf8();
-    let common = !NOT_GIVEN.contains(third);
-    if common
-        && (given(third) && given(second) || ends(fourth) && (marked || given(third)))
-        && (ends(fourth) || title(three) || !follows_verb(&text[two..]))
-    {
+    let common = !NOT_GIVEN.has(third);
+    if common && (given(third) && given(second) || ends(fourth) && (marked || given(third))) && (ends(fourth) || title(three) || !follows_verb(&text[two..])) {
         return Some(three);
     }
     given(second).then_some(two)
@@ -221,12 +173,7 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
 
 /// Whether what follows two characters is a word and no second given name.
 fn follows_verb(rest: &str) -> bool {
-    [
-        "完成", "开了", "开具", "来电", "通过", "成功", "可以", "办理", "立即", "发来", "明确", "同意", "平时", "学习", "真的", "明天", "方便",
-        "致电", "来自", "来到", "先前", "信息", "申请", "特此",
-    ]
-    .iter()
-    .any(|verb| rest.starts_with(verb))
+    ["完成", "开了", "开具", "来电", "通过", "成功", "可以", "办理", "立即", "发来", "明确", "同意", "平时", "学习", "真的", "明天", "方便", "致电", "来自", "来到", "先前", "信息", "申请", "特此"].iter().any(|verb| rest.starts_with(verb))
 }
 
 /// The name that ends right before a title.
@@ -245,33 +192,26 @@ fn before_title(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
         characters[count] = c;
         count += 1;
     }
-    let surname = |c: char| SURNAMES.contains(c);
-    let listed = |start: usize| NOT_NAMES.iter().any(|word| text[start..at].starts_with(word));
+    let thanked = |k: usize| characters[k] == '谢' && k + 1 < count && matches!(characters[k + 1], '感' | '谢' | '多' | '致');
+    let surname = |c: char| SURNAMES.has(c);
+    let listed = |start: usize| NOT_NAMES.has(first_two(&text[start..at]));
     // With two given characters, then with one, then the surname alone; the double surnames first.
     for names in [4usize, 3, 2] {
-        if count >= names && DOUBLE_SURNAMES.contains(&&text[starts[names - 1]..starts[names - 2] + 0].to_owned().as_str()) {
-            return Some((starts[names - 1], at));
-        }
-        if names >= 2 && count >= names && DOUBLE_SURNAMES.iter().any(|double| text[starts[names - 1]..at].starts_with(double)) {
+        if count >= names && DOUBLE_SURNAMES.has(first_two(&text[starts[names - 1]..at])) {
             return Some((starts[names - 1], at));
         }
     }
-    if count >= 3 && surname(characters[2]) && given(characters[1]) && given(characters[0]) && !listed(starts[2]) {
+    if count >= 3 && !thanked(2) && surname(characters[2]) && given(characters[1]) && given(characters[0]) && !listed(starts[2]) {
         return Some((starts[2], at));
     }
-    if count >= 2 && surname(characters[1]) && given(characters[0]) && !surname(characters[0]) && !listed(starts[1]) {
+    let wordy = count >= 2 && (thanked(1) || WORDY_SURNAMES.has(characters[1]) && count > 2);
+    if count >= 2 && !wordy && surname(characters[1]) && given(characters[0]) && !surname(characters[0]) && !listed(starts[1]) {
         return Some((starts[1], at));
     }
-    if count >= 2
-        && surname(characters[1])
-        && given(characters[0])
-        && !listed(starts[1])
-        && (count == 2 || !given(characters[2]))
-        && !WORDY_SURNAMES.contains(characters[1])
-    {
+    if count >= 2 && !wordy && surname(characters[1]) && given(characters[0]) && !listed(starts[1]) && (count == 2 || !given(characters[2])) {
         return Some((starts[1], at));
     }
-    let alone = count >= 1 && surname(characters[0]) && (!WORDY_SURNAMES.contains(characters[0]) || count == 1);
+    let alone = count >= 1 && surname(characters[0]) && (!WORDY_SURNAMES.has(characters[0]) || count == 1);
     let prefixed = count == 1 || count >= 2 && !listed(starts[1]);
     (alone && prefixed).then_some((starts[0], at))
 }

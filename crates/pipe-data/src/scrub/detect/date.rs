@@ -17,18 +17,17 @@ pub(super) fn exists(year: u32, month: u32, day: u32) -> bool {
     (1..=days).contains(&day)
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const FULL_MONTHS: [&str; 12] =
     ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
 
 /// The month that a word of letters names, by its whole or its first three letters.
 fn month(word: &str) -> Option<u32> {
-    let lower = word.to_ascii_lowercase();
-    let at = FULL_MONTHS
-        .iter()
-        .position(|name| *name == lower)
-        .or_else(|| MONTHS.iter().position(|name| *name == lower || lower == "sept" && *name == "sep"))?;
-    Some(at as u32 + 1)
+    if word.len() < 3 {
+        return None;
+    }
+    let at = FULL_MONTHS.iter().position(|name| name.as_bytes()[..3].eq_ignore_ascii_case(&word.as_bytes()[..3]))?;
+    let whole = word.len() == 3 || word.eq_ignore_ascii_case(FULL_MONTHS[at]) || word.eq_ignore_ascii_case("sept");
+    whole.then_some(at as u32 + 1)
 }
 
 /// A date from a digit run, if a word of birth stands beside it.
@@ -36,12 +35,13 @@ pub(super) fn of_birth(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     if !scan.wants(Entity::DateOfBirth) || window.size(0) > 8 {
         return None;
     }
-    let (start, end) = numeric(scan, window).or_else(|| chinese(scan, window)).or_else(|| named(scan, window))?;
+    let after = scan.byte(window.end(1));
+    let han = after >= 0x80 || after == b' ' && scan.byte(window.end(1) + 1) >= 0x80;
+    let (start, end) = numeric(scan, window).or_else(|| if han { chinese(scan, window) } else { None }).or_else(|| named(scan, window))?;
     let context = scan.context(start);
-    let said = context.nearest & kind::BIRTH != 0
-        || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
+    let said = context.nearest & kind::BIRTH != 0 || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
     let behind = || context::follows(scan.text, end, kind::BIRTH) || scan.text[end..].starts_with('生') || scan.text[end..].starts_with("出生");
-    (said || behind() || scan.strict && window.len >= 3 && false).then_some(Found::new(Entity::DateOfBirth, start, end, 0.9, Verdict::Context))
+    (said || behind()).then_some(Found::new(Entity::DateOfBirth, start, end, 0.9, Verdict::Context))
 }
 
 fn full_year(value: u32) -> bool {
@@ -109,7 +109,8 @@ fn named(scan: &Scan<'_>, window: &Window) -> Option<(usize, usize)> {
         (digits == 4 && full_year(value)).then_some((value, from + digits))
     };
     // The month before the day.
-    let before = scan.text[scan.floor.min(start)..start].trim_end_matches([' ', '.']);
+    let blanks = scan.bytes[scan.floor.min(start)..start].iter().rev().take(2).take_while(|b| matches!(b, b' ' | b'.')).count();
+    let before = &scan.text[scan.floor.min(start - blanks)..start - blanks];
     let letters = before.bytes().rev().take(10).take_while(u8::is_ascii_alphabetic).count();
     let word = &before[before.len() - letters..];
     if let Some(month) = month(word) {
@@ -146,11 +147,7 @@ fn numeral(c: char) -> bool {
 pub(super) fn chinese_birthday(scan: &mut Scan<'_>, at: usize) {
     let text = scan.text;
     let rest = &text[at..];
-    let word = if rest.starts_with("生日") || rest.starts_with("生于") || rest.starts_with("生年月日") || text[..at].ends_with('出') {
-        "生"
-    } else {
-        return;
-    };
+    let word = if rest.starts_with("生日") || rest.starts_with("生于") || rest.starts_with("生年月日") || text[..at].ends_with('出') { "生" } else { return };
     let mut start = at + word.len();
     for _ in 0..4 {
         for filler in ["日期", "年月", "年月日", "日", "于", "是", "为", "在", "：", ":", " ", "农历", "阴历", "时间"] {

@@ -79,14 +79,16 @@ fn province(code: u32) -> bool {
     matches!(code, 11..=15 | 21..=23 | 31..=37 | 41..=46 | 50..=54 | 61..=65 | 71 | 81..=83)
 }
 
-/// A county's code: the province, then a prefecture that is or was (1–43, 90 for what a province governs itself).
+/// A county's code: the province, then a prefecture that is or was (1–43, 90 for what a province governs itself, 0 for
+/// the province as a whole).
 fn region(code: u32) -> bool {
     let (top, middle) = (code / 10_000, code / 100 % 100);
     let prefecture = match top {
         71 | 81..=83 => true,
-        11 | 12 | 31 => (1..=3).contains(&middle),
-        50 => (1..=3).contains(&middle),
-        _ => (1..=43).contains(&middle) || middle == 90,
+        11 | 12 | 31 | 50 => middle <= 3,
+        // Chaozhou, Jieyang and Yunfu.
+        44 => middle <= 43 || (51..=53).contains(&middle),
+        _ => middle <= 43 || middle == 90,
     };
     province(top) && prefecture
 }
@@ -207,10 +209,10 @@ pub(super) fn document(scan: &Scan<'_>, window: &Window, context: Context) -> Op
     if kinds & kind::LICENCE != 0 && context.says(kind::LICENCE) && (5..=20).contains(&value.len()) && digits >= 4 {
         return hit(Entity::DriverLicense, joined_end(scan, window, end, context), 0.8);
     }
-    if kinds & kind::RECORD != 0 && context.nearest & kind::RECORD != 0 && digits >= 4 {
+    if kinds & kind::RECORD != 0 && context.nearest & kind::RECORD != 0 && context.gap <= 24 && scan.before(start) != b'#' {
         let end = joined_end(scan, window, end, context);
         let all = scan.bytes[start..end].iter().filter(|b| b.is_ascii_digit()).count();
-        return ((5..=LONGEST).contains(&all) || digits >= 4 && end - start >= 6).then(|| hit(Entity::RecordNumber, end, 0.7)).flatten();
+        return ((5..=LONGEST).contains(&all) || all >= 4 && end - start >= 6).then(|| hit(Entity::RecordNumber, end, 0.7)).flatten();
     }
     None
 }
@@ -225,7 +227,7 @@ fn joined_end(scan: &Scan<'_>, window: &Window, end: usize, context: Context) ->
         }
         match window.separator(scan.bytes, k - 1) {
             b"-" | b"/" | b"." => last = window.end(k + 1),
-            b" " if blanks && window.size(k) >= 2 => last = window.end(k + 1),
+            b" " if blanks && window.size(k) >= 2 && window.digits(1)[0] != 0 && window.count(window.len) >= 8 => last = window.end(k + 1),
             _ => break,
         }
     }

@@ -30,6 +30,7 @@ mod place;
 mod plate;
 mod scan;
 mod secret;
+mod sets;
 mod words;
 
 use super::{Entity, Hit};

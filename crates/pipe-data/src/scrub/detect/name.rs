@@ -1,95 +1,23 @@
 //! Names of people in Latin script: behind a title, a label or `my name is`; and accounts of WeChat behind their word.
 
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
 use super::scan::{Found, Scan};
-use super::secret::word_before;
+use super::sets::{Lower, WordSet};
 use super::words::{ENGLISH_GIVEN, NOT_ENGLISH_NAMES, TITLES};
 
 /// Words that stand before a surname's capital.
-const PARTICLES: &[&str] =
-    &["van", "der", "den", "de", "von", "la", "le", "di", "da", "dos", "das", "del", "ter", "ten", "bin", "al", "el", "af", "av", "zu"];
+const PARTICLES: &[&str] = &["van", "der", "den", "de", "von", "la", "le", "di", "da", "dos", "das", "del", "ter", "ten", "bin", "al", "el", "af", "av", "zu"];
 
 /// What a label says that a name follows.
-const NAME_LABELS: &[&str] = &[
-    "name",
-    "fullname",
-    "firstname",
-    "lastname",
-    "surname",
-    "givenname",
-    "patient",
-    "customer",
-    "client",
-    "applicant",
-    "employee",
-    "contact",
-    "contactperson",
-    "attn",
-    "attention",
-    "recipient",
-    "sender",
-    "cardholder",
-    "accountholder",
-    "holder",
-    "policyholder",
-    "insured",
-    "tenant",
-    "landlord",
-    "buyer",
-    "seller",
-    "owner",
-    "driver",
-    "passenger",
-    "guest",
-    "student",
-    "teacher",
-    "manager",
-    "doctor",
-    "physician",
-    "gp",
-    "wife",
-    "husband",
-    "spouse",
-    "father",
-    "mother",
-    "beneficiary",
-    "guardian",
-    "author",
-    "signed",
-    "coapplicant",
-    "versicherungsnehmer",
-    "nom",
-    "nombre",
-    "applicantname",
-    "patientname",
-    "customername",
-    "username",
-    "nextofkin",
-    "emergencycontact",
-    "from",
-];
+static NAME_LABELS: LazyLock<WordSet> = LazyLock::new(|| WordSet::new(&[
+    "name", "fullname", "firstname", "lastname", "surname", "givenname", "patient", "customer", "client", "applicant", "employee", "contact", "contactperson", "attn", "attention", "recipient", "sender", "cardholder", "accountholder", "holder", "policyholder", "insured", "tenant",
+    "landlord", "buyer", "seller", "owner", "driver", "passenger", "guest", "student", "teacher", "manager", "doctor", "physician", "gp", "wife", "husband", "spouse", "father", "mother", "beneficiary", "guardian", "author", "signed", "coapplicant", "versicherungsnehmer", "nom", "nombre", "applicantname", "patientname", "customername", "username", "nextofkin", "emergencycontact", "from",
+]));
 /// What before `name` makes it the name of a thing.
-const NAMES_OF_THINGS: &[&str] = &[
-    "filename",
-    "username",
-    "hostname",
-    "domainname",
-    "classname",
-    "productname",
-    "brandname",
-    "companyname",
-    "pathname",
-    "tablename",
-    "columnname",
-    "eventname",
-    "projectname",
-    "bankname",
-    "storename",
-    "itemname",
-    "modelname",
-    "packagename",
-    "functionname",
-    "variablename",
+const THINGS: &[&str] = &[
+    "file", "user", "host", "domain", "class", "product", "brand", "company", "path", "table", "column", "event", "project", "bank", "store", "item", "model", "package", "function", "variable",
 ];
 
 /// A word of a name that begins at `at`: a capital, then letters, apostrophes and dashes. Its end.
@@ -130,11 +58,7 @@ fn words(scan: &Scan<'_>, start: usize, most: usize, any_case: bool) -> Option<(
         let word_end = match capital_word(scan, at) {
             Some(word) => word,
             None => {
-                let letters = scan.text[at..]
-                    .char_indices()
-                    .take(24)
-                    .find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || *c == '\''))
-                    .map_or(scan.text.len().min(at + 24), |(offset, _)| at + offset);
+                let letters = scan.text[at..].char_indices().take(24).find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || *c == '\'')).map_or(scan.text.len().min(at + 24), |(offset, _)| at + offset);
                 let Some(word) = scan.text.get(at..letters).filter(|word| !word.is_empty()) else { break };
                 let particle = count > 0 && PARTICLES.contains(&word) && scan.byte(letters) == b' ';
                 if particle {
@@ -147,7 +71,7 @@ fn words(scan: &Scan<'_>, start: usize, most: usize, any_case: bool) -> Option<(
                 letters
             }
         };
-        if NOT_ENGLISH_NAMES.contains(&scan.text[at..word_end].to_ascii_lowercase().as_str()) {
+        if NOT_ENGLISH_NAMES.has_lower(&scan.text[at..word_end]) {
             break;
         }
         count += 1;
@@ -171,8 +95,7 @@ pub(super) fn capital(scan: &mut Scan<'_>, at: usize) -> usize {
             return scan.push(Found::new(Entity::Person, at, end, 0.7, Verdict::Context));
         }
     } else if scan.strict && scan.byte(word_end) == b' ' && scan.byte(word_end + 1).is_ascii_uppercase() {
-        let given = scan.text[at..word_end].to_ascii_lowercase();
-        if ENGLISH_GIVEN.binary_search(&given.as_str()).is_ok()
+        if ENGLISH_GIVEN.has_lower(&scan.text[at..word_end])
             && let Some((end, 2..)) = words(scan, at, 3, false)
         {
             return scan.push(Found::new(Entity::Person, at, end, 0.5, Verdict::Listed));
@@ -196,58 +119,70 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
     if letters == 0 || letters > 12 {
         return false;
     }
-    let word: String = head[head.len() - letters..].iter().map(|b| char::from(b.to_ascii_lowercase())).collect();
+    let capital = head[head.len() - letters].is_ascii_uppercase();
+    if !capital && !(stop && letters <= 4) && !matches!((letters, head[head.len() - letters]), (2, b'i') | (4 | 5, b'n') | (6, b'c')) {
+        return false;
+    }
+    let word = Lower::letters(&head[head.len() - letters..]);
     let before = &head[..head.len() - letters];
     let after = |phrase: &[u8]| before.len() >= phrase.len() && before[before.len() - phrase.len()..].eq_ignore_ascii_case(phrase);
-    match word.as_str() {
-        "is" => !stop && (after(b"name ") || after(b"this ") && (after(b"hello, this ") || after(b"hi, this ") || after(b"hi this "))),
-        "m" | "am" => false,
-        "named" | "called" => {
-            !stop && (after(b"he was ") || after(b"i was ") || after(b"was ") || after(b"man ") || after(b"woman ") || after(b"am "))
-        }
-        "name" => !stop && after(b"maiden "),
+    match word.as_bytes() {
+        b"is" => !stop && (after(b"name ") || after(b"this ") && (after(b"hello, this ") || after(b"hi, this ") || after(b"hi this "))),
+        b"m" | b"am" => false,
+        b"named" | b"called" => !stop && (after(b"he was ") || after(b"i was ") || after(b"was ") || after(b"man ") || after(b"woman ") || after(b"am ")),
+        b"name" => !stop && after(b"maiden "),
         title => {
             // In the middle of a word's capitals (`MR`) as well; `dear` and its like need their capital.
-            let capital = head[head.len() - letters].is_ascii_uppercase();
-            (capital || stop && letters <= 4) && TITLES.contains(&title)
+            (capital || stop && letters <= 4) && TITLES.has(title)
         }
     }
 }
 
 /// `Name: Jane Doe`, `"name": "Jane Doe"`, and `WeChat: jane_doe`. Where the pass goes on.
-pub(super) fn labelled(scan: &mut Scan<'_>, at: usize, behind: usize) -> usize {
+pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], at: usize, behind: usize) -> usize {
     let wants = (scan.wants(Entity::Person), scan.wants(Entity::SocialAccount), scan.wants(Entity::UserHandle));
     if wants == (false, false, false) {
         return behind;
     }
-    let Some(label) = word_before(scan, at) else { return behind };
     let mut start = behind;
     while start - behind < 10 && matches!(scan.byte(start), b' ' | b'\t' | b'"' | b'\'' | b'*') {
         start += 1;
     }
-    if wants.1 && ["wechat", "weixin", "wx", "vx", "wechatid"].iter().any(|known| label.ends_with(known)) {
+    if wants.1 && [b"wechat".as_slice(), b"weixin", b"wx", b"vx", b"wechatid"].iter().any(|known| label.ends_with(known)) {
         return wechat(scan, start).map_or(behind, |found| scan.push(found));
     }
-    if wants.2 && matches!(label.as_str(), "username" | "userid" | "login" | "handle" | "skype" | "telegram" | "twitter" | "instagram") {
+    if wants.2 && matches!(label, b"username" | b"userid" | b"login" | b"handle" | b"skype" | b"telegram" | b"twitter" | b"instagram") {
         let length = scan.bytes[start..].iter().take(33).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')).count();
         let tagged = scan.bytes[start..start + length].iter().any(|b| b.is_ascii_digit() || matches!(b, b'_' | b'.'));
         if (3..=32).contains(&length) && tagged && scan.byte(start + length) != b'@' {
             return scan.push(Found::new(Entity::UserHandle, start, start + length, 0.6, Verdict::Context));
         }
     }
-    let thing = NAMES_OF_THINGS.iter().any(|thing| label.ends_with(thing));
-    let named = NAME_LABELS.iter().any(|known| label == *known || label.ends_with("name") || known.len() > 5 && label.ends_with(known));
+    let thing = label.ends_with(b"name") && named_thing(scan, label, at);
+    let named = label.ends_with(b"name") || NAME_LABELS.has(label);
     if !wants.0 || thing || !named || at < scan.floor {
         return behind;
     }
-    let any_case = label.ends_with("name");
+    let any_case = label.ends_with(b"name");
     if let Some((end, count)) = words(scan, start, 4, any_case)
-        && (count >= 2
-            || scan.bytes.get(end).is_none_or(|b| matches!(b, b'\n' | b',' | b';' | b'"' | b'\'' | b'.' | b'|' | b'(' | b'\t') || *b >= 0x80))
+        && (count >= 2 || scan.bytes.get(end).is_none_or(|b| matches!(b, b'\n' | b',' | b';' | b'"' | b'\'' | b'.' | b'|' | b'(' | b'\t') || *b >= 0x80))
     {
         return scan.push(Found::new(Entity::Person, start, end, 0.7, Verdict::Context));
     }
     behind
+}
+
+/// Whether the word before `name` says that a thing has it: `filename`, `File name`.
+fn named_thing(scan: &Scan<'_>, label: &[u8], at: usize) -> bool {
+    let stem = &label[..label.len() - b"name".len()];
+    if !stem.is_empty() {
+        return THINGS.iter().any(|thing| stem.ends_with(thing.as_bytes()));
+    }
+    let head = &scan.bytes[scan.floor.min(at)..at];
+    let Some(name) = head.iter().rposition(|b| matches!(b, b'n' | b'N')) else { return false };
+    let Some(head) = head[..name].strip_suffix(b" ") else { return false };
+    let letters = head.iter().rev().take(12).take_while(|b| b.is_ascii_alphabetic()).count();
+    THINGS.iter().any(|thing| thing.as_bytes().eq_ignore_ascii_case(&head[head.len() - letters..]))
 }
 
 /// A WeChat account (six to twenty characters, a letter first) at `start`.

@@ -110,10 +110,10 @@ fn handle(scan: &Scan<'_>, at: usize) -> Option<Found> {
         end += c.len_utf8();
     }
     let name = &scan.text[at + 1..end];
-    let host = scan.before(at).is_ascii_alphanumeric() && scan.byte(end) == b'.' && scan.byte(end + 1).is_ascii_alphabetic();
+    let host = at > scan.floor && (scan.before(at).is_ascii_alphanumeric() || matches!(scan.before(at), b'_' | b'-'));
     let digits = name.bytes().take_while(u8::is_ascii_digit).count();
-    let rest = name[digits..].to_ascii_lowercase();
-    let time = digits > 0 && (rest.is_empty() && digits < 5 || matches!(rest.as_str(), "am" | "pm" | "h"));
+    let rest = &name[digits..];
+    let time = digits > 0 && (rest.is_empty() && digits < 5 || ["am", "pm", "h"].iter().any(|unit| rest.eq_ignore_ascii_case(unit)));
     (!name.is_empty() && !time && name != "_" && !host).then_some(Found::new(Entity::UserHandle, at, end, 0.6, Verdict::Format))
 }
 
@@ -162,10 +162,7 @@ fn ipv6(scan: &Scan<'_>, start: usize, end: usize) -> Option<Found> {
     // `a::b` is a path in more languages than one; an address has more to it.
     let groups = value.split(':').filter(|group| !group.is_empty()).count();
     let plausible = value.bytes().any(|b| b.is_ascii_digit())
-        && (groups >= 3
-            || address.is_loopback()
-            || matches!(address.segments()[0], 0x2000..=0x3fff | 0xfc00..=0xfeff)
-            || value.starts_with("64:ff9b:"));
+        && (groups >= 3 || address.is_loopback() || matches!(address.segments()[0], 0x2000..=0x3fff | 0xfc00..=0xfeff) || value.starts_with("64:ff9b:"));
     plausible.then_some(Found::new(Entity::IpAddress, start, end, 0.9, Verdict::Valid))
 }
 
@@ -232,54 +229,9 @@ fn web(scan: &Scan<'_>, start: usize, host: usize, end: usize) -> Option<Found> 
 
 /// Parameters that are keys.
 const PARAMETERS: &[&str] = &[
-    "token",
-    "access_token",
-    "refresh_token",
-    "id_token",
-    "auth",
-    "auth_token",
-    "authtoken",
-    "authorization",
-    "api_key",
-    "apikey",
-    "api-key",
-    "key",
-    "secret",
-    "client_secret",
-    "password",
-    "passwd",
-    "pwd",
-    "pass",
-    "passphrase",
-    "sig",
-    "signature",
-    "x-amz-signature",
-    "x-amz-credential",
-    "x-amz-security-token",
-    "x-goog-signature",
-    "session",
-    "sessionid",
-    "session_id",
-    "sid",
-    "jwt",
-    "ticket",
-    "code",
-    "otp",
-    "awsaccesskeyid",
-    "accesskeyid",
-    "access_key",
-    "accesskey",
-    "private_token",
-    "credential",
-    "credentials",
-    "sas",
-    "se",
-    "sv",
-    "hmac",
-    "bearer",
-    "webhook_token",
-    "reset_token",
-    "invite",
+    "token", "access_token", "refresh_token", "id_token", "auth", "auth_token", "authtoken", "authorization", "api_key", "apikey", "api-key", "key", "secret", "client_secret", "password",
+    "passwd", "pwd", "pass", "passphrase", "sig", "signature", "x-amz-signature", "x-amz-credential", "x-amz-security-token", "x-goog-signature", "session", "sessionid", "session_id", "sid", "jwt", "ticket", "code", "otp",
+    "awsaccesskeyid", "accesskeyid", "access_key", "accesskey", "private_token", "credential", "credentials", "sas", "se", "sv", "hmac", "bearer", "webhook_token", "reset_token", "invite",
 ];
 
 fn has_credentials(value: &[u8]) -> bool {
@@ -338,10 +290,7 @@ pub(super) fn dot(scan: &mut Scan<'_>, at: usize) -> usize {
     if at < scan.refused_until || !alphanumeric(scan.before(at)) || !alphanumeric(scan.byte(at + 1)) {
         return at + 1;
     }
-    if at >= scan.floor + 4
-        && scan.byte(at + 5) == b'.'
-        && let Some(found) = mac(scan, at - 4)
-    {
+    if at >= scan.floor + 4 && scan.byte(at + 5) == b'.' && let Some(found) = mac(scan, at - 4) {
         return scan.push(found);
     }
     match domain(scan, at) {
@@ -385,21 +334,17 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     }
     let end = start + trimmed(&bytes[start..end]);
     let last = host.rsplit('.').next()?;
-    let top = last.to_ascii_lowercase();
+    let top = last.as_bytes();
     // `Ph.De`: a capital after the stop begins a sentence, unless all is in capitals.
     let sentence = last.starts_with(|c: char| c.is_ascii_uppercase()) && host.bytes().any(|b| b.is_ascii_lowercase());
     let path = end > host_end + 1;
-    let www = host.len() > 4 && host.as_bytes()[..4].eq_ignore_ascii_case(b"www.") && top.bytes().all(|b| b.is_ascii_alphabetic());
-    let known = TOP_LEVEL.contains(&top.as_str()) && (!sentence || top == "com");
+    let www = host.len() > 4 && host.as_bytes()[..4].eq_ignore_ascii_case(b"www.") && top.iter().all(u8::is_ascii_alphabetic);
+    let known = TOP_LEVEL.has_lower(last) && (!sentence || last.eq_ignore_ascii_case("com"));
     let accepted = www
         || known
         || path
-            && (WORDLIKE.contains(&top.as_str())
-                || top.len() == 2
-                    && top.bytes().all(|b| b.is_ascii_alphabetic())
-                    && scan.byte(host_end) == b'/'
-                    && host.matches('.').count() == 1
-                    && !sentence);
+            && (WORDLIKE.has_lower(last)
+                || top.len() == 2 && top.iter().all(u8::is_ascii_alphabetic) && scan.byte(host_end) == b'/' && host.matches('.').count() == 1 && !sentence);
     let continues = end == host_end && matches!(scan.byte(end), b'@' | b'_' | b'=' | b'(');
     if !accepted || continues {
         return None;

@@ -95,20 +95,29 @@ impl Window {
 /// Whether another number ends right before: `1999-2009`, `3.14159`, `$100`.
 pub(super) fn joined_before(scan: &Scan<'_>, at: usize) -> bool {
     match scan.before(at) {
-        b'.' | b',' | b'-' | b'/' | b':' => at >= 2 && scan.bytes[at - 2].is_ascii_digit() && scan.floor < at,
+        b'.' | b'-' | b'/' => at >= 2 && scan.bytes[at - 2].is_ascii_digit() && scan.floor < at,
+        // Thousands, not a list.
+        b',' => at >= 2 && scan.bytes[at - 2].is_ascii_digit() && scan.floor < at && thousands(scan, at),
         b'$' | b'#' | b'=' if at >= 2 && scan.bytes[at - 1] != b'=' => true,
         b'$' | b'#' => true,
-        _ => scan.text[..at].ends_with(['€', '£', '¥', '￥', '₹']),
+        0x80.. => scan.text[..at].ends_with(['€', '£', '¥', '￥', '₹']),
+        _ => false,
     }
 }
 
 /// Whether a number goes on right behind: `13812345678.50`.
 pub(super) fn joined_behind(scan: &Scan<'_>, at: usize) -> bool {
     match scan.byte(at) {
-        b'.' | b',' | b'-' | b'/' => scan.byte(at + 1).is_ascii_digit(),
+        b'.' | b'-' | b'/' => scan.byte(at + 1).is_ascii_digit(),
+        b',' => thousands(scan, at + 1),
         b'%' => true,
         _ => false,
     }
+}
+
+/// Three digits and no more: `1,234,567`.
+fn thousands(scan: &Scan<'_>, at: usize) -> bool {
+    scan.bytes[at.min(scan.bytes.len())..].iter().take(4).take_while(|b| b.is_ascii_digit()).count() == 3
 }
 
 /// Tries the number at a digit run; where the pass goes on.
@@ -136,10 +145,10 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     if window.len == 0 {
         return run_end;
     }
-    if letters && let Some(found) = bank::iban(scan, at).or_else(|| identity::credit_code(scan, at)).or_else(|| identity::lettered(scan, at)) {
-        return scan.push(found);
-    }
     let mut best = strong(scan, &window);
+    if letters && let Some(found) = bank::iban(scan, at).or_else(|| identity::credit_code(scan, at)).or_else(|| identity::lettered(scan, at)) {
+        best = Some(found.better(best));
+    }
     if best.is_none_or(|found| found.score < 0.8) && (window.count(window.len) >= 5 || letters) {
         let context = scan.context(at);
         best = weak(scan, &window, context).map(|found| found.better(best)).or(best);

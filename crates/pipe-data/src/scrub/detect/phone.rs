@@ -113,6 +113,9 @@ fn extension(scan: &Scan<'_>, end: usize) -> usize {
     let rest = &scan.bytes[end..];
     let blanks = rest.iter().take(2).take_while(|b| **b == b' ' || **b == b',').count();
     let rest = &rest[blanks..];
+    if !rest.first().is_some_and(|b| matches!(b, b'x' | b'X' | b'e' | b'E' | b'#' | 0x80..)) {
+        return end;
+    }
     let marks: [&[u8]; 8] = [b"extension", b"ext.", b"ext", b"x", b"#", "转".as_bytes(), "分机".as_bytes(), "轉".as_bytes()];
     let Some(mark) = marks.iter().find(|mark| rest.len() > mark.len() && rest[..mark.len()].eq_ignore_ascii_case(mark)) else { return end };
     let behind = rest[mark.len()..].iter().take(2).take_while(|b| matches!(b, b' ' | b':')).count();
@@ -220,6 +223,14 @@ fn service(area: &[u8]) -> bool {
     matches!(area, [4 | 8, 0, 0])
 }
 
+/// Whether the area code of a service number stands right before: `(800) |428-4322`.
+fn behind_service(scan: &Scan<'_>, start: usize) -> bool {
+    let head = &scan.bytes[..start];
+    let blanks = head.iter().rev().take(2).take_while(|b| matches!(b, b' ' | b')')).count();
+    let head = &head[..start - blanks];
+    blanks > 0 && (head.ends_with(b"800") || head.ends_with(b"400")) && !head[..head.len() - 3].last().is_some_and(u8::is_ascii_digit)
+}
+
 /// The North American plan: `(415) 555-0123`, `415.555.0123x12`, `1-415-555-0123`.
 fn american(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let country = match (window.size(0), window.value(0)) {
@@ -258,7 +269,8 @@ fn chinese_landline(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let start = opening(scan, window);
     // Subscribers' numbers do not begin with 0 or 1; without an area code apart from them, a zero might be anything.
     let plain = n == 1 && !(matches!(digits.get(area), Some(2..=8)) && window.count(1) >= 11);
-    if !split || plain || !separated(scan, window, n) || joined_before(scan, start) || scan.context(start).names_thing() {
+    let card = n == 1 && (scan.context(start).nearest & kind::CARD != 0 || scan.before(start).is_ascii_alphabetic());
+    if !split || plain || card || !separated(scan, window, n) || joined_before(scan, start) || scan.context(start).names_thing() {
         return None;
     }
     let extended = window.len > n && window.separator(scan.bytes, n - 1) == b"-" && window.size(n) <= 5 && n > 1;
@@ -275,8 +287,8 @@ fn with_zero(scan: &Scan<'_>, window: &Window) -> Option<Found> {
         return None;
     }
     let start = opening(scan, window);
-    let n = (2..=window.len.min(6)).rev().find(|&n| (9..=12).contains(&window.count(n)) && separated(scan, window, n))?;
-    let even = (1..n).all(|k| window.size(k) >= 2);
+    let n = (2..=window.len.min(6)).rev().find(|&n| (9..=13).contains(&window.count(n)) && separated(scan, window, n))?;
+    let even = (1..n).all(|k| window.size(k) >= 2) && (window.count(n) < 13 || n == 2);
     if !even || date_like(window) || joined_before(scan, start) || joined_behind(scan, window.end(n)) || scan.context(start).names_thing() {
         return None;
     }
@@ -314,14 +326,14 @@ pub(super) fn plain(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let beside = |score: f32| {
-        let says = context.says(kind::PHONE) || context::follows(scan.text, extension(scan, end), kind::PHONE) || scan.strict;
+        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING) || context::follows(scan.text, extension(scan, end), kind::PHONE) || scan.strict;
         says.then_some(score)
     };
     let other =
         context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::IBAN) != 0;
     let score = match (digits.len(), digits[0]) {
-        (10, 2..=9) if digits[3] >= 2 && !lettered && !other => Some(0.65),
-        (10..=11, 0) if digits[1] != 0 && !lettered && !other => Some(0.65),
+        (10, 2..=9) if !lettered && !other => Some(0.65),
+        (10..=12, 0) if digits[1] != 0 && !lettered && !other => Some(0.65),
         _ if other || lettered => None,
         (9, 0) if digits[1] != 0 => beside(0.6),
         (8..=12, _) => beside(0.55),
@@ -337,15 +349,18 @@ pub(super) fn local(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let start = opening(scan, window);
+    if window.size(0) == 1 && window.len > 1 && service(&window.digits(2)[1..]) || behind_service(scan, start) {
+        return None;
+    }
     let n = (2..=window.len.min(6)).rev().find(|&n| {
-        let end = (1..n).all(|k| (2..=8).contains(&window.size(k)));
+        let end = (1..n).all(|k| (1..=8).contains(&window.size(k))) && (0..n).filter(|k| window.size(*k) == 1).count() <= 1;
         (6..=12).contains(&window.count(n)) && end && separated(scan, window, n)
     })?;
     let end = window.end(n);
     let ssn = window.shaped(&[3, 2, 4]);
     let years = n == 2 && window.shaped(&[4, 4]) && [0, 1].iter().all(|k| (1900..=2100).contains(&window.value(*k)));
     let bytes = scan.bytes;
-    let decimal = n == 2 && window.separator(bytes, 0) == b"." || window.separator(bytes, 0) == b"/" && n == 2;
+    let decimal = n == 2 && window.separator(bytes, 0) == b"." && !window.shaped(&[4, 4]) || window.separator(bytes, 0) == b"/" && n == 2;
     if ssn || years || decimal || date_like(window) || !(1..=5).contains(&window.size(0)) || joined_before(scan, start) || joined_behind(scan, end) {
         return None;
     }

@@ -42,6 +42,10 @@ pub(super) fn coordinates(scan: &Scan<'_>, at: usize) -> Option<Found> {
     if !scan.wants(Entity::Coordinates) {
         return None;
     }
+    let run = scan.bytes[at..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    if scan.byte(at + run) != b'.' {
+        return None;
+    }
     let start = if matches!(scan.before(at), b'-' | b'+') && at > scan.floor { at - 1 } else { at };
     let before = scan.before(start);
     if before.is_ascii_alphanumeric() || matches!(before, b'.' | b'$' | b'-') || before == b',' && scan.byte(start.wrapping_sub(2)).is_ascii_digit() {
@@ -97,7 +101,8 @@ fn single(scan: &Scan<'_>, start: usize, end: usize, value: f64, decimals: usize
 
 /// `40°26′46″N 79°58′56″W`, `北纬39°54′20″，东经116°25′29″`: one part each.
 pub(super) fn degrees(scan: &Scan<'_>, at: usize) -> Option<Found> {
-    if !scan.wants(Entity::Coordinates) {
+    let run = scan.bytes[at..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    if !matches!(scan.byte(at + run), 0xc2 | 0xe5) || !scan.wants(Entity::Coordinates) {
         return None;
     }
     let number = |from: usize| scan.bytes[from.min(scan.bytes.len())..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();

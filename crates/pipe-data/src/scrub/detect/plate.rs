@@ -13,6 +13,9 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let least = scan.floor.max(at.saturating_sub(20));
+    if !scan.bytes[scan.floor.max(at.saturating_sub(8)).min(at)..at].iter().any(|b| *b >= 0x80) {
+        return None;
+    }
     let mut start = at;
     // Letters of the number and of the authority, with a dot, dash or blank between them.
     let mut letters = 0;

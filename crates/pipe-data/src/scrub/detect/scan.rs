@@ -1,5 +1,7 @@
 //! The pass: from anchor to anchor, and what was found on the way.
 
+use std::cell::Cell;
+
 use super::super::{Entity, Hit, Verdict};
 use super::anchors::{Anchors, Class};
 use super::context::{self, Context};
@@ -49,13 +51,26 @@ pub(super) struct Scan<'t> {
     pub(super) floor: usize,
     /// The context of the last hit, which a value beside it in a list shares.
     last_context: Context,
+    /// The context of the candidate that was asked for last: its start, the floor then, the answer.
+    asked: Cell<(usize, usize, Context)>,
     /// What a parser refused is not tried again from its middle: hosts, colon-separated numbers, tokens.
     pub(super) refused_until: usize,
 }
 
 impl<'t> Scan<'t> {
     pub(super) fn new(text: &'t str, types: u32, strict: bool, anchors: &'t Anchors) -> Scan<'t> {
-        Scan { text, bytes: text.as_bytes(), strict, types, anchors, hits: Vec::new(), floor: 0, last_context: Context::default(), refused_until: 0 }
+        Scan {
+            text,
+            bytes: text.as_bytes(),
+            strict,
+            types,
+            anchors,
+            hits: Vec::new(),
+            floor: 0,
+            last_context: Context::default(),
+            asked: Cell::new((usize::MAX, 0, Context::default())),
+            refused_until: 0,
+        }
     }
 
     pub(super) fn wants(&self, entity: Entity) -> bool {
@@ -87,7 +102,13 @@ impl<'t> Scan<'t> {
         if !self.hits.is_empty() && (gap.len() <= 8) && context::is_list_gap(gap) {
             return self.last_context;
         }
-        context::before(self.text, self.floor, at)
+        let (asked, floor, context) = self.asked.get();
+        if asked == at && floor == self.floor {
+            return context;
+        }
+        let context = context::before(self.text, self.floor, at);
+        self.asked.set((at, self.floor, context));
+        context
     }
 
     pub(super) fn push(&mut self, found: Found) -> usize {
@@ -129,9 +150,8 @@ impl<'t> Scan<'t> {
             at = match class {
                 Class::Han => {
                     let mut next = at;
-                    while next + 2 < bytes.len() && (0xe4..=0xe9).contains(&bytes[next]) {
-                        let code =
-                            usize::from(bytes[next] & 0xf) << 12 | usize::from(bytes[next + 1] & 0x3f) << 6 | usize::from(bytes[next + 2] & 0x3f);
+                    while let Some(&[first @ 0xe4..=0xe9, second, third]) = bytes.get(next..next + 3) {
+                        let code = usize::from(first & 0xf) << 12 | usize::from(second & 0x3f) << 6 | usize::from(third & 0x3f);
                         if anchors.stops_at(code) {
                             self.han(next, code);
                         }
@@ -156,7 +176,11 @@ impl<'t> Scan<'t> {
                     if folds && fold::asks(bytes, at) {
                         return Stop::Folds;
                     }
-                    if bytes[at..].starts_with("：".as_bytes()) { self.label(at, at + 3) } else { at + 1 }
+                    if bytes[at..].starts_with("：".as_bytes()) {
+                        self.label(at, at + 3)
+                    } else {
+                        at + 1
+                    }
                 }
                 Class::Plain => at + 1,
             };
@@ -166,8 +190,10 @@ impl<'t> Scan<'t> {
 
     /// What follows `label:` or `label=`.
     fn label(&mut self, at: usize, behind: usize) -> usize {
-        let next = secret::labelled(self, at, behind);
-        if next > behind { next } else { name::labelled(self, at, behind).max(behind) }
+        let Some(word) = secret::word_before(self, at) else { return behind };
+        let word = word.as_bytes();
+        let next = secret::labelled(self, word, behind);
+        if next > behind { next } else { name::labelled(self, word, at, behind).max(behind) }
     }
 
     fn han(&mut self, at: usize, code: usize) {

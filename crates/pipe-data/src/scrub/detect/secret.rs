@@ -4,6 +4,7 @@ use super::super::{Entity, Verdict};
 use super::context::{Context, kind};
 use super::number::Window;
 use super::scan::{Found, Scan};
+use super::sets::Lower;
 
 /// A prefix, and how many characters must follow it at least.
 const PREFIXES: &[(&str, usize)] = &[
@@ -104,6 +105,10 @@ pub(super) fn token(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         word -= 1;
     }
     let end = at + scan.bytes[at..].iter().take(512).take_while(|b| token_byte(**b)).count();
+    // The shortest key with its prefix.
+    if end - start < 14 && scan.before(start) != b'.' {
+        return None;
+    }
     if let Some(found) = json_web_token(scan, if scan.bytes[start..].starts_with(b"eyJ") { start } else { word }) {
         return Some(found);
     }
@@ -244,12 +249,15 @@ const LABELS: &[&str] = &[
 ];
 
 /// `api_key = "…"`, `password: …`. Where the pass goes on: behind the value, if there is one.
-pub(super) fn labelled(scan: &mut Scan<'_>, at: usize, behind: usize) -> usize {
+pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], behind: usize) -> usize {
     if !scan.wants(Entity::Secret) {
         return behind;
     }
-    let Some(label) = word_before(scan, at) else { return behind };
-    let Some(label) = LABELS.iter().find(|known| label.ends_with(**known)) else { return behind };
+    // What every label ends in.
+    if !matches!(label[label.len() - 1], b'd' | b'e' | b't' | b'y' | b'n' | b's' | b'l' | b'r') {
+        return behind;
+    }
+    let Some(label) = LABELS.iter().find(|known| label.ends_with(known.as_bytes())) else { return behind };
     let Some((start, end, quoted)) = value_behind(scan, behind) else { return behind };
     let certain = matches!(*label, "password" | "passwd" | "pwd" | "passphrase" | "passcode" | "pass" | "pin");
     if looks_secret(&scan.bytes[start..end], certain, quoted) {
@@ -260,7 +268,7 @@ pub(super) fn labelled(scan: &mut Scan<'_>, at: usize, behind: usize) -> usize {
 }
 
 /// The word before a sign, its letters in lower case without what joins them: `API_KEY` is `apikey`.
-pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<String> {
+pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<Lower> {
     let mut end = at;
     while end > scan.floor && at - end < 4 && matches!(scan.bytes[end - 1], b' ' | b'"' | b'\'' | b'\t' | b':' | b'*') {
         end -= 1;
@@ -272,8 +280,8 @@ pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<String> {
     {
         start -= 1;
     }
-    let word: String = scan.bytes[start..end].iter().filter(|b| b.is_ascii_alphabetic()).map(|b| char::from(b.to_ascii_lowercase())).collect();
-    (word.len() >= 2).then_some(word)
+    let word = Lower::letters(&scan.bytes[start..end]);
+    (word.as_bytes().len() >= 2).then_some(word)
 }
 
 /// The value behind a sign: to the closing quote, or to a blank or what ends a clause.
@@ -299,7 +307,7 @@ fn value_behind(scan: &Scan<'_>, behind: usize) -> Option<(usize, usize, bool)> 
     if !scan.text.is_char_boundary(end) {
         return None;
     }
-    while !quoted && end > start && matches!(scan.bytes[end - 1], b'.' | b')' | b']' | b'}' | b'!' | b'?' | b':') {
+    while !quoted && end > start && matches!(scan.bytes[end - 1], b'.' | b')' | b']' | b'}' | b'?' | b':') {
         end -= 1;
     }
     (end > start).then_some((start, end, quoted))
