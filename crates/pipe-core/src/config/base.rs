@@ -174,7 +174,6 @@ impl JsonSchema for NewModel {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::{StageConfig, StageKind};
     use crate::file::{Problem, SourceId, parse};
 
