@@ -202,3 +202,38 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let tensors = SafeTensors::deserialize(&content).map_err(|e| Error::stage(format!("{} is damaged: {e}", path.display())))?;
     tensors.iter().map(|(name, view)| Ok((name.to_owned(), tensor(&view, path)?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn weights_from_scratch_are_bert_s_and_follow_from_the_seed() {
+        let raw = json!({
+            "model_type": "bert", "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 64, "max_position_embeddings": 40, "initializer_range": 0.05, "pad_token_id": 3,
+        });
+        let serde_json::Value::Object(raw) = raw else { unreachable!() };
+        let config = ModelConfig::from_json(raw).unwrap();
+        let drawn = fresh(&config, 3, 7, Device::Cpu).unwrap();
+        let shapes: BTreeMap<&str, Vec<i64>> = drawn.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
+        let specs = parameters(&config, 3);
+        assert_eq!(shapes, specs.iter().map(|spec| (spec.name.as_str(), spec.shape.clone())).collect());
+        for (name, tensor) in &drawn {
+            let values: Vec<f32> = Vec::try_from(tensor.reshape(-1)).unwrap();
+            let deviation = (values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64).sqrt();
+            match name.as_str() {
+                name if name.ends_with(".bias") => assert!(deviation == 0.0, "{name}"),
+                name if name.ends_with("LayerNorm.weight") => assert!(values.iter().all(|x| *x == 1.0), "{name}"),
+                name => assert!((0.03..0.07).contains(&deviation), "{name}: {deviation}"),
+            }
+        }
+        let words = &drawn["bert.embeddings.word_embeddings.weight"];
+        let is_zero = |row: i64| words.get(row).abs().sum(Kind::Float).double_value(&[]) == 0.0;
+        assert!(is_zero(3) && !is_zero(0) && !is_zero(2));
+        let again = fresh(&config, 3, 7, Device::Cpu).unwrap();
+        assert!(drawn.iter().all(|(name, tensor)| *tensor == again[name]));
+        assert!(*words != fresh(&config, 3, 8, Device::Cpu).unwrap()["bert.embeddings.word_embeddings.weight"]);
+    }
+}

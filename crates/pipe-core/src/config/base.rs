@@ -174,7 +174,6 @@ impl JsonSchema for NewModel {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::{StageConfig, StageKind};
     use crate::file::{Problem, SourceId, parse};
 
@@ -223,7 +222,7 @@ mod tests {
             (Tokenize, "{ tokenizer: m, train_tokenizer: { kind: bpe } }", "{ kind: bpe }", "both"),
             (Tokenize, "tokenizer: { config: {} }", "{ config: {} }", "no `train_tokenizer`"),
             (Tokenize, "train_tokenizer: { kind: wordpeace }", "wordpeace", "not one of the possible values"),
-            (Tokenize, "train_tokenizer: { vocab_size: 9 }", "9", "at least"),
+            (Tokenize, "train_tokenizer: { vocab_size: 9 }", "9", "between"),
             (Tokenize, "train_tokenizer: { kind: unigram, min_frequency: 5 }", "5", "unigram"),
             (Train, "num_train_epochs: 1", "num_train_epochs: 1", "`model` is missing"),
             (Train, "model: { train_tokenizer: {} }", "{ train_tokenizer: {} }", "no `config`"),

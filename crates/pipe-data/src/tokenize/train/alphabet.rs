@@ -1,5 +1,6 @@
 //! The characters that a vocabulary begins with: all pieces are made of them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_core::config::{TokenizerKind, TrainTokenizerConfig};
@@ -34,7 +35,7 @@ impl Alphabet {
         let mut by_frequency: Vec<(char, u64, BTreeSet<String>)> =
             met.into_iter().map(|(character, (count, forms))| (character, count, forms)).collect();
         // Stable: of equally frequent ones the first in Unicode.
-        by_frequency.sort_by(|a, b| b.1.cmp(&a.1));
+        by_frequency.sort_by_key(|(_, count, _)| Reverse(*count));
         // The unigram trainer wants room for one piece more.
         let mut room = config.vocab_size - SPECIAL.len() - usize::from(config.kind == TokenizerKind::Unigram);
         let mut alphabet = Alphabet { characters: BTreeSet::new(), forms: Vec::new() };
