@@ -152,7 +152,11 @@ impl Report {
         let known = record["description"].as_str().is_some_and(|description| description.contains("KNOWN"));
         if let (Some(wanted), Some(label)) = (record["should_match"].as_bool(), record["type"].as_str()) {
             let Some(entity) = entity_of(label) else { return self.except(file, &id, "a label that is not known") };
-            if wanted { self.positive(file, &id, entity, text, &hits, record["expected_text"].as_str()) } else { self.negative(file, &id, entity, text, &hits) }
+            if wanted {
+                self.positive(file, &id, entity, text, &hits, record["expected_text"].as_str())
+            } else {
+                self.negative(file, &id, entity, text, &hits)
+            }
         } else if let Some(wanted) = record["should_find_pii"].as_bool() {
             let expected = record["expected_pii_count"].as_u64().unwrap_or(u64::from(wanted)) as usize;
             let row = self.row("any (by count)");
@@ -233,7 +237,8 @@ impl Report {
         let byte = |value: &Value| value.as_u64().and_then(|at| offsets.get(at as usize).copied());
         let mut gold = Vec::new();
         for span in spans {
-            let (Some(start), Some(end), Some(label)) = (byte(&span["start_position"]), byte(&span["end_position"]), span["entity_type"].as_str()) else {
+            let (Some(start), Some(end), Some(label)) = (byte(&span["start_position"]), byte(&span["end_position"]), span["entity_type"].as_str())
+            else {
                 self.except(file, id, "a span that is no span");
                 continue;
             };
@@ -276,7 +281,9 @@ impl Report {
 
     fn print(&self) {
         let ratio = |part: usize, whole: usize| if whole == 0 { "-".to_owned() } else { format!("{:.3}", part as f64 / whole as f64) };
-        println!("| type | values | recall, exact | recall, overlapping | replaced | hits | precision, exact | precision, overlapping | negatives left alone |");
+        println!(
+            "| type | values | recall, exact | recall, overlapping | replaced | hits | precision, exact | precision, overlapping | negatives left alone |"
+        );
         println!("|---|---|---|---|---|---|---|---|---|");
         for (name, row) in &self.rows {
             println!(

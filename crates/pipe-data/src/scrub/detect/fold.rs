@@ -79,7 +79,9 @@ pub(super) fn asks(bytes: &[u8], at: usize) -> bool {
         | [0xe2, 0x80, 0x80..=0x8a | 0x90..=0x95 | 0xaf, after, ..]
         | [0xe2, 0x88, 0x92, after, ..]
         | [0xe2, 0x81, 0x9f, after, ..]
-        | [0xe3, 0x80, 0x80, after, ..] => near(before) && (near(Some(after)) || *after >= 0xe2) || near(Some(after)) && before.is_some_and(|b| *b >= 0x80),
+        | [0xe3, 0x80, 0x80, after, ..] => {
+            near(before) && (near(Some(after)) || *after >= 0xe2) || near(Some(after)) && before.is_some_and(|b| *b >= 0x80)
+        }
         [0xc2, 0xa0, after, ..] => near(before) && (near(Some(after)) || *after >= 0xc2),
         [0xf0, 0x9d, 0x9f, ..] => true,
         _ => false,

@@ -141,7 +141,13 @@ pub(super) fn korean_resident(scan: &Scan<'_>, window: &Window) -> Option<Found>
     let number = |from: usize, to: usize| digits[from..to].iter().fold(0, |value, digit| value * 10 + u32::from(*digit));
     let valid = (1..=8).contains(&digits[6]) && super::date::exists(2000 + number(0, 2), number(2, 4), number(4, 6));
     let alone = !joined_before(scan, window.start()) && !joined_behind(scan, window.end(2)) && window.separator(scan.bytes, 0) == b"-";
-    (scan.wants(Entity::RecordNumber) && valid && alone).then_some(Found::new(Entity::RecordNumber, window.start(), window.end(2), 0.85, Verdict::Format))
+    (scan.wants(Entity::RecordNumber) && valid && alone).then_some(Found::new(
+        Entity::RecordNumber,
+        window.start(),
+        window.end(2),
+        0.85,
+        Verdict::Format,
+    ))
 }
 
 /// Device numbers of 15 digits, also as 2-6-6-1, and of 16 with the software's version.
@@ -164,7 +170,8 @@ pub(super) fn account(scan: &Scan<'_>, window: &Window, context: Context) -> Opt
         return None;
     }
     // Behind a word of WeChat a letter must begin the account.
-    let lone = !(before.is_ascii_alphanumeric() || before == b'_' || before == b'-') && !(after.is_ascii_alphabetic() && after != b'@' || after == b'_');
+    let lone =
+        !(before.is_ascii_alphanumeric() || before == b'_' || before == b'-') && !(after.is_ascii_alphabetic() && after != b'@' || after == b'_');
     lone.then_some(Found::new(Entity::SocialAccount, window.start(), window.end(1), 0.75, Verdict::Context))
 }
 

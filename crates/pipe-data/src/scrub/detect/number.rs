@@ -131,7 +131,8 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     if let Some(found) = plate::around(scan, at) {
         return scan.push(found);
     }
-    let letters = scan.before(at).is_ascii_alphanumeric() && at > scan.floor || scan.byte(run_end).is_ascii_alphabetic() || matches!(scan.before(at), b'_');
+    let letters =
+        scan.before(at).is_ascii_alphanumeric() && at > scan.floor || scan.byte(run_end).is_ascii_alphabetic() || matches!(scan.before(at), b'_');
     if letters || matches!(scan.before(at), b'-') || matches!(scan.byte(run_end), b'-' | b'_') {
         if let Some(found) = secret::token(scan, at) {
             return scan.push(found);
@@ -155,7 +156,9 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     best = best.or_else(|| small(scan, &window));
     match best {
         Some(found) => {
-            if found.entity == Entity::Phone && let Some(name) = chinese_name::before_number(scan, found.start) {
+            if found.entity == Entity::Phone
+                && let Some(name) = chinese_name::before_number(scan, found.start)
+            {
                 scan.push(name);
             }
             scan.push(found)

@@ -3,6 +3,8 @@
 //! What counts is how numbers are written, not whether an exchange has assigned them: made-up and mistyped numbers are
 //! personal data too. So the tables hold lengths and not number ranges.
 
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
 use super::context::{self, Context, kind};
 use super::number::{Window, joined_before, joined_behind};
@@ -10,27 +12,108 @@ use super::scan::{Found, Scan};
 
 /// Lengths of national numbers by calling code: code, least, most.
 const CALLING_CODES: &[(u32, u8, u8)] = &[
-    (1, 10, 10), (7, 10, 10), (20, 8, 10), (27, 9, 9), (30, 10, 10), (31, 9, 10), (32, 8, 9), (33, 9, 9), (34, 9, 9), (36, 8, 9), (39, 6, 12), (40, 9, 9),
-    (41, 9, 9), (43, 5, 13), (44, 9, 10), (45, 8, 8), (46, 7, 10), (47, 8, 8), (48, 9, 9), (49, 6, 13), (51, 8, 9), (52, 10, 11), (53, 6, 8),
-    (54, 10, 11), (55, 10, 11), (56, 9, 9), (57, 8, 10), (58, 10, 10), (60, 7, 10), (61, 9, 9), (62, 7, 12), (63, 8, 10), (64, 8, 10), (65, 8, 8),
-    (66, 8, 9), (81, 9, 10), (82, 8, 11), (84, 9, 10), (86, 9, 12), (90, 10, 10), (91, 10, 10), (92, 9, 10), (93, 9, 9), (94, 9, 9), (95, 7, 10),
-    (98, 10, 10), (352, 4, 11), (353, 7, 9), (354, 7, 9), (357, 8, 8), (358, 5, 12), (371, 8, 8), (372, 7, 8), (852, 8, 9), (853, 8, 8), (886, 8, 9),
+    (1, 10, 10),
+    (7, 10, 10),
+    (20, 8, 10),
+    (27, 9, 9),
+    (30, 10, 10),
+    (31, 9, 10),
+    (32, 8, 9),
+    (33, 9, 9),
+    (34, 9, 9),
+    (36, 8, 9),
+    (39, 6, 12),
+    (40, 9, 9),
+    (41, 9, 9),
+    (43, 5, 13),
+    (44, 9, 10),
+    (45, 8, 8),
+    (46, 7, 10),
+    (47, 8, 8),
+    (48, 9, 9),
+    (49, 6, 13),
+    (51, 8, 9),
+    (52, 10, 11),
+    (53, 6, 8),
+    (54, 10, 11),
+    (55, 10, 11),
+    (56, 9, 9),
+    (57, 8, 10),
+    (58, 10, 10),
+    (60, 7, 10),
+    (61, 9, 9),
+    (62, 7, 12),
+    (63, 8, 10),
+    (64, 8, 10),
+    (65, 8, 8),
+    (66, 8, 9),
+    (81, 9, 10),
+    (82, 8, 11),
+    (84, 9, 10),
+    (86, 9, 12),
+    (90, 10, 10),
+    (91, 10, 10),
+    (92, 9, 10),
+    (93, 9, 9),
+    (94, 9, 9),
+    (95, 7, 10),
+    (98, 10, 10),
+    (352, 4, 11),
+    (353, 7, 9),
+    (354, 7, 9),
+    (357, 8, 8),
+    (358, 5, 12),
+    (371, 8, 8),
+    (372, 7, 8),
+    (852, 8, 9),
+    (853, 8, 8),
+    (886, 8, 9),
 ];
 /// Those of three digits that are not above: seven to ten digits.
 const OTHER_CODES: &[std::ops::RangeInclusive<u32>] = &[
-    211..=213, 216..=216, 218..=218, 220..=269, 290..=291, 297..=299, 350..=359, 370..=389, 420..=421, 423..=423, 500..=509, 590..=599, 670..=692,
-    800..=800, 808..=808, 850..=850, 852..=856, 870..=870, 878..=878, 880..=883, 886..=886, 888..=888, 960..=968, 970..=979, 992..=998,
+    211..=213,
+    216..=216,
+    218..=218,
+    220..=269,
+    290..=291,
+    297..=299,
+    350..=359,
+    370..=389,
+    420..=421,
+    423..=423,
+    500..=509,
+    590..=599,
+    670..=692,
+    800..=800,
+    808..=808,
+    850..=850,
+    852..=856,
+    870..=870,
+    878..=878,
+    880..=883,
+    886..=886,
+    888..=888,
+    960..=968,
+    970..=979,
+    992..=998,
 ];
+
+/// Least and most digits behind each calling code; 0: no such code.
+static LENGTHS: LazyLock<Box<[(u8, u8); 1000]>> = LazyLock::new(|| {
+    let mut lengths = Box::new([(0, 0); 1000]);
+    OTHER_CODES.iter().cloned().flatten().for_each(|code| lengths[code as usize] = (7, 10));
+    CALLING_CODES.iter().for_each(|(code, least, most)| lengths[*code as usize] = (*least, *most));
+    lengths
+});
 
 /// Digits of the calling code at the beginning of `digits`, and the least and most that may follow.
 fn calling_code(digits: &[u8]) -> Option<(usize, usize, usize)> {
-    let prefix = |n: usize| digits.get(..n).map(|digits| digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(*digit)));
+    let mut code = 0;
     (1..=3).find_map(|n| {
-        let code = prefix(n)?;
-        if let Some((_, least, most)) = CALLING_CODES.iter().find(|(known, ..)| *known == code) {
-            return Some((n, usize::from(*least), usize::from(*most)));
-        }
-        (n == 3 && OTHER_CODES.iter().any(|codes| codes.contains(&code))).then_some((n, 7, 10))
+        code = code * 10 + usize::from(*digits.get(n - 1)?);
+        // No code begins with a zero, and one of three digits is of another length than its first two.
+        let (least, most) = LENGTHS[code];
+        (most > 0 && code >= [1, 10, 100][n - 1]).then_some((n, usize::from(least), usize::from(most)))
     })
 }
 
@@ -126,7 +209,11 @@ fn chinese_mobile(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let grouped = match (code, n) {
         (_, 1) => true,
         (0, _) => {
-            window.shaped(&[3, 4, 4]) || window.shaped(&[3, 8]) || window.shaped(&[3, 3, 5]) || window.shaped(&[7, 4]) || window.shaped(&[3, 2, 2, 2, 2])
+            window.shaped(&[3, 4, 4])
+                || window.shaped(&[3, 8])
+                || window.shaped(&[3, 3, 5])
+                || window.shaped(&[7, 4])
+                || window.shaped(&[3, 2, 2, 2, 2])
         }
         _ => window.size(0) == 2 && matches!(window.size(1), 3 | 11) || window.shaped(&[5, 4, 4]),
     };
@@ -248,10 +335,13 @@ pub(super) fn plain(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let beside = |score: f32| {
-        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING) || context::follows(scan.text, extension(scan, end), kind::PHONE) || scan.strict;
+        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING)
+            || context::follows(scan.text, extension(scan, end), kind::PHONE)
+            || scan.strict;
         says.then_some(score)
     };
-    let other = context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::IBAN) != 0;
+    let other =
+        context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::IBAN) != 0;
     let score = match (digits.len(), digits[0]) {
         (10, 2..=9) if !lettered && !other => Some(0.65),
         (10..=12, 0) if digits[1] != 0 && !lettered && !other => Some(0.65),
@@ -285,7 +375,8 @@ pub(super) fn local(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
     if ssn || years || decimal || date_like(window) || !(1..=5).contains(&window.size(0)) || joined_before(scan, start) || joined_behind(scan, end) {
         return None;
     }
-    let other = context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::BIRTH) != 0;
+    let other =
+        context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::BIRTH) != 0;
     let says = context.says(kind::PHONE) && !other || context::follows(scan.text, end, kind::PHONE);
     let obvious = scan.strict && !other && (window.count(n) >= 9 || window.shaped(&[3, 4]) && window.value(0) >= 200);
     if !says && !obvious {

@@ -90,7 +90,13 @@ fn single(scan: &Scan<'_>, start: usize, end: usize, value: f64, decimals: usize
         return None;
     }
     let context = scan.context(start);
-    (context.nearest & kind::PLACE != 0 && context.gap <= 8).then_some(Found::new(Entity::Coordinates, start, hemisphere(scan, end), 0.85, Verdict::Context))
+    (context.nearest & kind::PLACE != 0 && context.gap <= 8).then_some(Found::new(
+        Entity::Coordinates,
+        start,
+        hemisphere(scan, end),
+        0.85,
+        Verdict::Context,
+    ))
 }
 
 /// `40°26′46″N 79°58′56″W`, `北纬39°54′20″，东经116°25′29″`: one part each.
@@ -100,7 +106,9 @@ pub(super) fn degrees(scan: &Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let number = |from: usize| scan.bytes[from.min(scan.bytes.len())..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
-    let sign = |from: usize, signs: &[&str]| signs.iter().find(|sign| scan.bytes[from.min(scan.bytes.len())..].starts_with(sign.as_bytes())).map(|sign| from + sign.len());
+    let sign = |from: usize, signs: &[&str]| {
+        signs.iter().find(|sign| scan.bytes[from.min(scan.bytes.len())..].starts_with(sign.as_bytes())).map(|sign| from + sign.len())
+    };
     let mut end = sign(at + number(at), &["°", "度", "º"])?;
     let minutes = number(end);
     if !(1..=2).contains(&minutes) {

@@ -66,7 +66,8 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
         end += 1;
     }
     let value = &scan.bytes[body..end];
-    let plain = |value: &[u8]| value.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase() && !matches!(b, b'I' | b'O') || b.is_ascii_lowercase());
+    let plain =
+        |value: &[u8]| value.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase() && !matches!(b, b'I' | b'O') || b.is_ascii_lowercase());
     let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
     let ending = scan.char_at(end).filter(|c| ENDINGS.contains(*c) && value.len() <= 5);
     let fits = match (value.len(), ending) {

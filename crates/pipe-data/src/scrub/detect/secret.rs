@@ -9,17 +9,80 @@ use super::sets::Lower;
 /// A prefix, and how many characters must follow it at least.
 const PREFIXES: &[(&str, usize)] = &[
     // OpenAI and Anthropic.
-    ("sk-ant-", 16), ("sk-proj-", 16), ("sk-svcacct-", 16), ("sk-admin-", 16), ("sk-or-v1-", 16), ("sk-", 20),
+    ("sk-ant-", 16),
+    ("sk-proj-", 16),
+    ("sk-svcacct-", 16),
+    ("sk-admin-", 16),
+    ("sk-or-v1-", 16),
+    ("sk-", 20),
     // GitHub and GitLab.
-    ("ghp_", 30), ("gho_", 30), ("ghu_", 30), ("ghs_", 30), ("ghr_", 30), ("github_pat_", 22), ("glpat-", 16), ("gldt-", 16), ("glrt-", 16),
+    ("ghp_", 30),
+    ("gho_", 30),
+    ("ghu_", 30),
+    ("ghs_", 30),
+    ("ghr_", 30),
+    ("github_pat_", 22),
+    ("glpat-", 16),
+    ("gldt-", 16),
+    ("glrt-", 16),
     // AWS, Google, Azure, Alibaba, Tencent.
-    ("AKIA", 16), ("ASIA", 16), ("AROA", 16), ("AIDA", 16), ("ABIA", 16), ("AIza", 30), ("ya29.", 20), ("GOCSPX-", 20), ("LTAI", 12), ("AKID", 28),
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("AROA", 16),
+    ("AIDA", 16),
+    ("ABIA", 16),
+    ("AIza", 30),
+    ("ya29.", 20),
+    ("GOCSPX-", 20),
+    ("LTAI", 12),
+    ("AKID", 28),
     // Slack, Stripe, Square, Twilio, SendGrid, Mailgun, Shopify.
-    ("xoxb-", 10), ("xoxp-", 10), ("xoxa-", 10), ("xoxr-", 10), ("xoxs-", 10), ("xapp-", 10), ("sk_live_", 10), ("sk_test_", 10), ("rk_live_", 10),
-    ("rk_test_", 10), ("pk_live_", 10), ("pk_test_", 10), ("whsec_", 16), ("sq0atp-", 20), ("sq0csp-", 20), ("SG.", 40), ("shpat_", 30), ("shpss_", 30), ("key-", 32),
+    ("xoxb-", 10),
+    ("xoxp-", 10),
+    ("xoxa-", 10),
+    ("xoxr-", 10),
+    ("xoxs-", 10),
+    ("xapp-", 10),
+    ("sk_live_", 10),
+    ("sk_test_", 10),
+    ("rk_live_", 10),
+    ("rk_test_", 10),
+    ("pk_live_", 10),
+    ("pk_test_", 10),
+    ("whsec_", 16),
+    ("sq0atp-", 20),
+    ("sq0csp-", 20),
+    ("SG.", 40),
+    ("shpat_", 30),
+    ("shpss_", 30),
+    ("key-", 32),
     // Package registries and hosts.
-    ("npm_", 30), ("pypi-", 40), ("dckr_pat_", 20), ("hf_", 30), ("dop_v1_", 40), ("rubygems_", 40), ("lin_api_", 30), ("figd_", 30), ("sntrys_", 30), ("nvapi-", 40), ("gsk_", 40), ("r8_", 30), ("tfp_", 30),
-    ("hvs.", 20), ("PMAK-", 40), ("EAACEdEose0cBA", 10), ("AGE-SECRET-KEY-1", 50), ("glsa_", 30), ("dapi", 32), ("secret_", 40), ("ntn_", 30), ("xai-", 40), ("pplx-", 40), ("FLWSECK_TEST-", 10), ("SK", 32), ("AC", 32),
+    ("npm_", 30),
+    ("pypi-", 40),
+    ("dckr_pat_", 20),
+    ("hf_", 30),
+    ("dop_v1_", 40),
+    ("rubygems_", 40),
+    ("lin_api_", 30),
+    ("figd_", 30),
+    ("sntrys_", 30),
+    ("nvapi-", 40),
+    ("gsk_", 40),
+    ("r8_", 30),
+    ("tfp_", 30),
+    ("hvs.", 20),
+    ("PMAK-", 40),
+    ("EAACEdEose0cBA", 10),
+    ("AGE-SECRET-KEY-1", 50),
+    ("glsa_", 30),
+    ("dapi", 32),
+    ("secret_", 40),
+    ("ntn_", 30),
+    ("xai-", 40),
+    ("pplx-", 40),
+    ("FLWSECK_TEST-", 10),
+    ("SK", 32),
+    ("AC", 32),
 ];
 
 fn token_byte(b: u8) -> bool {
@@ -49,13 +112,17 @@ pub(super) fn token(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     if let Some(found) = json_web_token(scan, if scan.bytes[start..].starts_with(b"eyJ") { start } else { word }) {
         return Some(found);
     }
-    for begin in [start, word] {
+    for begin in [start, word].into_iter().take(if word == start { 1 } else { 2 }) {
         let value = &scan.bytes[begin..end];
-        if let Some((prefix, _)) = PREFIXES.iter().find(|(prefix, least)| value.starts_with(prefix.as_bytes()) && value.len() >= prefix.len() + least) {
+        let fits = |prefix: &str, least: usize| {
+            prefix.as_bytes()[0] == value[0] && value.len() >= prefix.len() + least && value.starts_with(prefix.as_bytes())
+        };
+        if let Some((prefix, _)) = PREFIXES.iter().find(|(prefix, least)| fits(prefix, *least)) {
             let body = &value[prefix.len()..];
             // Short prefixes of letters alone begin words too.
             let letters = prefix.bytes().all(|b| b.is_ascii_alphabetic());
-            let strict = !letters || body.iter().all(u8::is_ascii_alphanumeric) && body.len() <= 48 && (prefix.len() > 2 || body.iter().all(u8::is_ascii_hexdigit));
+            let strict = !letters
+                || body.iter().all(u8::is_ascii_alphanumeric) && body.len() <= 48 && (prefix.len() > 2 || body.iter().all(u8::is_ascii_hexdigit));
             let mixed = body.iter().any(u8::is_ascii_digit);
             if strict && mixed {
                 let mut end = end;
@@ -157,8 +224,30 @@ pub(super) fn private_key(scan: &mut Scan<'_>, at: usize) -> usize {
 
 /// The words before a colon or an equals sign whose value is secret.
 const LABELS: &[&str] = &[
-    "password", "passwd", "pwd", "passphrase", "passcode", "secret", "apikey", "accesskey", "secretkey", "privatekey", "authtoken", "accesstoken", "token", "key", "credential", "credentials", "authorization", "bearer", "pass",
-    "clientsecret", "masterkey", "encryptionkey", "signingkey", "pin",
+    "password",
+    "passwd",
+    "pwd",
+    "passphrase",
+    "passcode",
+    "secret",
+    "apikey",
+    "accesskey",
+    "secretkey",
+    "privatekey",
+    "authtoken",
+    "accesstoken",
+    "token",
+    "key",
+    "credential",
+    "credentials",
+    "authorization",
+    "bearer",
+    "pass",
+    "clientsecret",
+    "masterkey",
+    "encryptionkey",
+    "signingkey",
+    "pin",
 ];
 
 /// `api_key = "…"`, `password: …`. Where the pass goes on: behind the value, if there is one.
@@ -173,7 +262,11 @@ pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], behind: usize) -> usiz
     let Some(label) = LABELS.iter().find(|known| label.ends_with(known.as_bytes())) else { return behind };
     let Some((start, end, quoted)) = value_behind(scan, behind) else { return behind };
     let certain = matches!(*label, "password" | "passwd" | "pwd" | "passphrase" | "passcode" | "pass" | "pin");
-    if looks_secret(&scan.bytes[start..end], certain, quoted) { scan.push(Found::new(Entity::Secret, start, end, 0.85, Verdict::Context)) } else { behind }
+    if looks_secret(&scan.bytes[start..end], certain, quoted) {
+        scan.push(Found::new(Entity::Secret, start, end, 0.85, Verdict::Context))
+    } else {
+        behind
+    }
 }
 
 /// The word before a sign, its letters in lower case without what joins them: `API_KEY` is `apikey`.
@@ -183,7 +276,10 @@ pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<Lower> {
         end -= 1;
     }
     let mut start = end;
-    while start > scan.floor && end - start < 32 && (scan.bytes[start - 1].is_ascii_alphabetic() || matches!(scan.bytes[start - 1], b'_' | b'-' | b'.')) {
+    while start > scan.floor
+        && end - start < 32
+        && (scan.bytes[start - 1].is_ascii_alphabetic() || matches!(scan.bytes[start - 1], b'_' | b'-' | b'.'))
+    {
         start -= 1;
     }
     let word = Lower::letters(&scan.bytes[start..end]);
@@ -206,7 +302,8 @@ fn value_behind(scan: &Scan<'_>, behind: usize) -> Option<(usize, usize, bool)> 
     if quoted {
         start += 1;
     }
-    let ends = |b: u8| if quoted { b == quote || b == b'\n' } else { !(0x21..0x7f).contains(&b) || matches!(b, b'"' | b'\'' | b',' | b';' | b'<' | b'`') };
+    let ends =
+        |b: u8| if quoted { b == quote || b == b'\n' } else { !(0x21..0x7f).contains(&b) || matches!(b, b'"' | b'\'' | b',' | b';' | b'<' | b'`') };
     let length = scan.bytes[start..].iter().take(512).take_while(|b| !ends(**b)).count();
     let mut end = start + length;
     if !scan.text.is_char_boundary(end) {
@@ -222,7 +319,10 @@ fn value_behind(scan: &Scan<'_>, behind: usize) -> Option<(usize, usize, bool)> 
 fn looks_secret(value: &[u8], certain: bool, quoted: bool) -> bool {
     let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
     let letters = value.iter().filter(|b| b.is_ascii_alphabetic()).count();
-    let signs = value.iter().filter(|b| b.is_ascii_punctuation() && !matches!(b, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'[' | b']' | b'<' | b'{' | b'}')).count();
+    let signs = value
+        .iter()
+        .filter(|b| b.is_ascii_punctuation() && !matches!(b, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'[' | b']' | b'<' | b'{' | b'}'))
+        .count();
     let inner_capital = value.iter().skip(1).any(u8::is_ascii_uppercase) && value.iter().any(u8::is_ascii_lowercase);
     let reference = value.starts_with(b"$") || value.starts_with(b"{") || value.starts_with(b"<") || value.starts_with(b"http");
     if reference || value.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-')) {
@@ -253,7 +353,13 @@ pub(super) fn beside_words(scan: &Scan<'_>, window: &Window, context: Context) -
         start -= 1;
     }
     let (start, end, quoted) = value_behind(scan, start)?;
-    (end > window.start() && looks_secret(&scan.bytes[start..end], true, quoted)).then_some(Found::new(Entity::Secret, start, end, 0.7, Verdict::Context))
+    (end > window.start() && looks_secret(&scan.bytes[start..end], true, quoted)).then_some(Found::new(
+        Entity::Secret,
+        start,
+        end,
+        0.7,
+        Verdict::Context,
+    ))
 }
 
 /// `密码：…`, `密码是…`, `口令…`, at the first character of the word.
