@@ -58,7 +58,7 @@ fn messy(rows: usize) -> String {
             at % 11
         );
         let text = if at % 5 == 0 { format!("{body}, write to user{at}@example.com") } else { body };
-        json!({"text": text, "label": ["good", "bad", "fair"][at % 3], "customer": format!("c{}", at % 97), "at": 1_700_000_000 + at * 60})
+        json!({"text": text, "label": (["good", "bad", "fair"][at % 3]), "customer": format!("c{}", at % 97), "at": 1_700_000_000 + at * 60})
     }))
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod install;
 mod json;
+mod pii;
 mod python;
 mod run;
 mod setup;
@@ -31,6 +32,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]...
   ci         every check that a change must pass
   install    make a folder that works after the checkout is gone
   bench      time the example pipeline, alone or against other programs
+  pii-report measure the detectors of personal data on labelled texts
 
 `cargo xtask COMMAND --help` says more.
 ";
@@ -55,6 +57,7 @@ fn dispatch(mut args: Args) -> Result<ExitCode> {
         Some("ci") => checks::ci_command(&workspace, args),
         Some("install") => install::command(&workspace, args),
         Some("bench") => bench::command(&workspace, args),
+        Some("pii-report") => pii::command(&workspace, args),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

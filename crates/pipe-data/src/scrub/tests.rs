@@ -241,7 +241,15 @@ fn resident_ids() {
             ("订单号130503670401001", ""),
         ],
     );
-    finds(Entity::Permit, &[("永久居留证 911124198108030024", "911124198108030024"), ("港澳通行证号C12345678", "C12345678"), ("台胞证 12345678", "12345678"), ("C12345678", "")]);
+    finds(
+        Entity::Permit,
+        &[
+            ("永久居留证 911124198108030024", "911124198108030024"),
+            ("港澳通行证号C12345678", "C12345678"),
+            ("台胞证 12345678", "12345678"),
+            ("C12345678", ""),
+        ],
+    );
 }
 
 #[test]
@@ -290,7 +298,12 @@ fn bank_accounts() {
     );
     finds(
         Entity::CnCreditCode,
-        &[("91110108MA01YBNX62", "91110108MA01YBNX62"), ("税号91110108ma01ybnx62", "91110108ma01ybnx62"), ("代码91110108MA01YBNX6A", ""), ("111111111111111111", "")],
+        &[
+            ("91110108MA01YBNX62", "91110108MA01YBNX62"),
+            ("税号91110108ma01ybnx62", "91110108ma01ybnx62"),
+            ("代码91110108MA01YBNX6A", ""),
+            ("111111111111111111", ""),
+        ],
     );
 }
 
@@ -324,9 +337,18 @@ fn devices_and_networks() {
 fn documents_beside_words() {
     finds(
         Entity::Passport,
-        &[("护照号G12345678", "G12345678"), ("passport number C12345678", "C12345678"), ("Passport No: 123456789", "123456789"), ("编号G12345678", ""), ("C12345678", "")],
+        &[
+            ("护照号G12345678", "G12345678"),
+            ("passport number C12345678", "C12345678"),
+            ("Passport No: 123456789", "123456789"),
+            ("编号G12345678", ""),
+            ("C12345678", ""),
+        ],
     );
-    finds(Entity::DriverLicense, &[("my driver's license number is A5631933", "A5631933"), ("驾驶证档案编号：310012345678", "310012345678"), ("number A5631933", "")]);
+    finds(
+        Entity::DriverLicense,
+        &[("my driver's license number is A5631933", "A5631933"), ("驾驶证档案编号：310012345678", "310012345678"), ("number A5631933", "")],
+    );
     finds(
         Entity::RecordNumber,
         &[
@@ -339,7 +361,16 @@ fn documents_beside_words() {
             ("order 2024001234567", ""),
         ],
     );
-    finds(Entity::SocialAccount, &[("QQ：987654321", "987654321"), ("微信号wxid_abc123", "wxid_abc123"), ("WeChat: my-name", "my-name"), ("数字是12345678", ""), ("微信号123abc", "")]);
+    finds(
+        Entity::SocialAccount,
+        &[
+            ("QQ：987654321", "987654321"),
+            ("微信号wxid_abc123", "wxid_abc123"),
+            ("WeChat: my-name", "my-name"),
+            ("数字是12345678", ""),
+            ("微信号123abc", ""),
+        ],
+    );
 }
 
 #[test]
@@ -414,7 +445,10 @@ fn secrets() {
                 "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ0ZXN0In0.FakeSig123_-abcdef",
             ),
             ("eyJABC.eyJDEF.GHIJKL", ""),
-            ("-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END RSA PRIVATE KEY-----\nx", "-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END RSA PRIVATE KEY-----"),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END RSA PRIVATE KEY-----\nx",
+                "-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END RSA PRIVATE KEY-----",
+            ),
             ("-----BEGIN RSA PRIVATE KEY-----\nno end", ""),
         ],
     );
@@ -526,8 +560,37 @@ proptest::proptest! {
 fn hostile_texts_take_linear_time() {
     // Quadratic work on this much would take minutes, and the test runner's patience with it.
     for unit in [
-        "1", "@", ".", "a.", "1-", "a@", "1:", "::", "www.", "http://", "1 ", "(0", "+1", "０", "a-", "key=", "sk-1", "eyJ1.", "-----BEGIN PRIVATE KEY-----", "路", "在路", "区1号", "先生",
-        "王先生", "GB12 ", "Mr. A ", "12 Main ", "http://))", "微信", "39.9042,", "1_",
+        "1",
+        "@",
+        ".",
+        "a.",
+        "1-",
+        "a@",
+        "1:",
+        "::",
+        "www.",
+        "http://",
+        "1 ",
+        "(0",
+        "+1",
+        "０",
+        "a-",
+        "key=",
+        "sk-1",
+        "eyJ1.",
+        "-----BEGIN PRIVATE KEY-----",
+        "路",
+        "在路",
+        "区1号",
+        "先生",
+        "王先生",
+        "GB12 ",
+        "Mr. A ",
+        "12 Main ",
+        "http://))",
+        "微信",
+        "39.9042,",
+        "1_",
     ] {
         ALL.find(&unit.repeat((1 << 16) / unit.len()));
     }

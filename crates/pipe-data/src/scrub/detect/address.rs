@@ -18,7 +18,10 @@ fn is_state(word: &str) -> bool {
 }
 
 /// Words that a street's number does not stand before.
-const COUNTED: &[&str] = &["on", "in", "at", "and", "cars", "feb", "jan", "mar", "apr", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "people", "years", "percent", "million", "billion", "days", "hours", "minutes"];
+const COUNTED: &[&str] = &[
+    "on", "in", "at", "and", "cars", "feb", "jan", "mar", "apr", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "people", "years", "percent",
+    "million", "billion", "days", "hours", "minutes",
+];
 
 /// The address that the digits at the window's start belong to.
 pub(super) fn around(scan: &Scan<'_>, window: &Window) -> Option<Found> {
@@ -40,15 +43,21 @@ pub(super) fn around(scan: &Scan<'_>, window: &Window) -> Option<Found> {
         if let Some(begin) = unit_before(scan, start) {
             return hit(begin, rest(scan, end), 0.75, Verdict::Format);
         }
-        if size == 5 && let Some(begin) = state_before(scan, start) {
+        if size == 5
+            && let Some(begin) = state_before(scan, start)
+        {
             let end = if after == b'-' && window.len > 1 && window.size(1) == 4 { window.end(2) } else { end };
             return hit(begin, end, 0.75, Verdict::Format);
         }
-        if size <= 4 && let Some(begin) = street_before(scan, start) {
+        if size <= 4
+            && let Some(begin) = street_before(scan, start)
+        {
             return hit(begin, rest(scan, lettered(scan, end)), 0.75, Verdict::Format);
         }
     }
-    if size <= 6 && let Some(end) = street_behind(scan, lettered(scan, end)) {
+    if size <= 6
+        && let Some(end) = street_behind(scan, lettered(scan, end))
+    {
         return hit(start, rest(scan, end), 0.8, Verdict::Format);
     }
     if (3..=6).contains(&size) {
@@ -73,7 +82,11 @@ fn lettered(scan: &Scan<'_>, end: usize) -> usize {
 /// The word that begins at `at`: letters of any script but Han, with dots, apostrophes and dashes inside.
 fn word<'t>(scan: &Scan<'t>, at: usize) -> &'t str {
     let rest = &scan.text[at.min(scan.text.len())..];
-    let end = rest.char_indices().take(28).find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || matches!(c, '\'' | '’' | '-'))).map_or(rest.len().min(at + 28), |(end, _)| end);
+    let end = rest
+        .char_indices()
+        .take(28)
+        .find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || matches!(c, '\'' | '’' | '-')))
+        .map_or(rest.len().min(at + 28), |(end, _)| end);
     rest.get(..end).unwrap_or("")
 }
 
@@ -125,7 +138,13 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
         let stop = scan.byte(end) == b'.';
         if words > 0 && capitals > 0 && STREETS.has(lower) && (capital || CERTAIN_STREETS.has(lower)) {
             let certain = CERTAIN_STREETS.has(lower);
-            let told = || scan.context(number_end).says(kind::ADDRESS) || scan.bytes[end..].starts_with(b", ") || scan.bytes[end..].starts_with(b" Apt") || scan.bytes[end..].starts_with(b" Suite") || scan.byte(end) == b'\n';
+            let told = || {
+                scan.context(number_end).says(kind::ADDRESS)
+                    || scan.bytes[end..].starts_with(b", ")
+                    || scan.bytes[end..].starts_with(b" Apt")
+                    || scan.bytes[end..].starts_with(b" Suite")
+                    || scan.byte(end) == b'\n'
+            };
             if certain || capitals >= 1 && capital && told() {
                 best = Some(end + usize::from(stop && lower.len() <= 4));
             }
@@ -159,7 +178,10 @@ fn foreign_street(scan: &Scan<'_>, from: usize) -> Option<usize> {
         }
         let found = word(scan, end + 1);
         let capital = found.starts_with(char::is_uppercase);
-        if found.is_empty() || !capital && !matches!(found, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les" | "aux" | "of") {
+        if found.is_empty()
+            || !capital
+                && !matches!(found, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les" | "aux" | "of")
+        {
             break;
         }
         capitals += usize::from(capital);
@@ -201,7 +223,8 @@ fn unit_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
     }
     // In running text `unit 3` or `floor 2` may be anything; a capital or a comma before says that it is an address.
     let certain = matches!(unit, b"apt" | b"apartment" | b"suite" | b"ste" | b"flat");
-    (certain || capital && matches!(scan.before(begin), b' ' | b'\n') && unit == b"unit" || scan.text[scan.floor..begin].ends_with(", ")).then_some(begin)
+    (certain || capital && matches!(scan.before(begin), b' ' | b'\n') && unit == b"unit" || scan.text[scan.floor..begin].ends_with(", "))
+        .then_some(begin)
 }
 
 /// `IL |62704`, `Austin, TX |78704`: where the state, or its city, begins.
@@ -216,6 +239,17 @@ fn state_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
 
 /// `Hauptstraße |7`, `Via Carlo Cattaneo |130`, `ul. Lubartowska |42`: where the street begins.
 fn street_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
+    // A street's name has a capital; most words before a number have none.
+    let letters = scan.bytes[scan.floor.min(start)..start - 1]
+        .iter()
+        .rev()
+        .take(40)
+        .take_while(|b| b.is_ascii_alphabetic() || **b >= 0x80 || **b == b'-')
+        .count();
+    let first = scan.byte(start - 1 - letters);
+    if letters == 0 && scan.before(start - 1) != b'.' || first.is_ascii_lowercase() && !matches!(&scan.bytes[start - 1 - letters..start - 1], b"ul") {
+        return None;
+    }
     let mut least = scan.floor.max(start.saturating_sub(64)).min(start);
     while !scan.text.is_char_boundary(least) {
         least += 1;
@@ -244,7 +278,8 @@ fn street_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
         if STREET_BEGINNINGS.has_lower(word.trim_end_matches('.')) && begin + word.len() < head.len() {
             return Some(house_before(scan, least + begin));
         }
-        let part = word.starts_with(char::is_uppercase) || matches!(word, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les");
+        let part = word.starts_with(char::is_uppercase)
+            || matches!(word, "de" | "la" | "le" | "du" | "des" | "da" | "do" | "das" | "dos" | "di" | "della" | "del" | "les");
         if !part {
             return None;
         }

@@ -12,26 +12,105 @@ const FORWARD: usize = 40;
 
 /// What stands before an address and is no part of it.
 const LEADS: &[&str] = &[
-    "地址", "住址", "住在", "家住", "住所地", "住所", "寄到", "寄往", "寄至", "寄给", "送到", "送至", "收货", "位于", "坐落于", "坐落在", "户籍", "籍贯", "现住", "居住", "搬到", "发到", "发往", "快递到", "前往", "门牌", "住", "在", "于", "到", "是", "为", "从", "往", "至", "址", "和", "与", "经", "沿", "的", "了", "去", "我",
-    "他", "她", "有", "走", "过", "离",
+    "地址",
+    "住址",
+    "住在",
+    "家住",
+    "住所地",
+    "住所",
+    "寄到",
+    "寄往",
+    "寄至",
+    "寄给",
+    "送到",
+    "送至",
+    "收货",
+    "位于",
+    "坐落于",
+    "坐落在",
+    "户籍",
+    "籍贯",
+    "现住",
+    "居住",
+    "搬到",
+    "发到",
+    "发往",
+    "快递到",
+    "前往",
+    "门牌",
+    "住",
+    "在",
+    "于",
+    "到",
+    "是",
+    "为",
+    "从",
+    "往",
+    "至",
+    "址",
+    "和",
+    "与",
+    "经",
+    "沿",
+    "的",
+    "了",
+    "去",
+    "我",
+    "他",
+    "她",
+    "有",
+    "走",
+    "过",
+    "离",
 ];
 /// Their first characters: most characters begin none.
 static LEAD_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&LEADS.iter().filter_map(|lead| lead.chars().next()).collect::<String>()));
 
-static BUILDING_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&BUILDINGS.iter().filter_map(|word| word.chars().next()).collect::<String>()));
+static BUILDING_STARTS: LazyLock<CharSet> =
+    LazyLock::new(|| CharSet::new(&BUILDINGS.iter().filter_map(|word| word.chars().next()).collect::<String>()));
 static UNIT_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&UNITS.iter().filter_map(|word| word.chars().next()).collect::<String>()));
 
 /// Those that say that an address follows.
-const SAYING: &[&str] = &["地址", "住址", "住在", "家住", "住所地", "住所", "寄到", "寄往", "寄至", "送到", "送至", "收货", "位于", "坐落", "户籍", "籍贯", "现住", "居住", "搬到", "发到", "快递到", "门牌", "住", "人在"];
+const SAYING: &[&str] = &[
+    "地址",
+    "住址",
+    "住在",
+    "家住",
+    "住所地",
+    "住所",
+    "寄到",
+    "寄往",
+    "寄至",
+    "送到",
+    "送至",
+    "收货",
+    "位于",
+    "坐落",
+    "户籍",
+    "籍贯",
+    "现住",
+    "居住",
+    "搬到",
+    "发到",
+    "快递到",
+    "门牌",
+    "住",
+    "人在",
+];
 
 fn han(c: char) -> bool {
     ('\u{4e00}'..='\u{9fff}').contains(&c)
 }
 
 /// What ends a part with its number in front: 100号, 3栋, 801室.
-const UNITS: &[&str] = &["号楼", "号院", "号房", "单元", "号", "號", "弄", "巷", "栋", "棟", "幢", "座", "层", "楼", "室", "户", "院", "组", "队", "房", "区", "期", "米"];
+const UNITS: &[&str] = &[
+    "号楼", "号院", "号房", "单元", "号", "號", "弄", "巷", "栋", "棟", "幢", "座", "层", "楼", "室", "户", "院", "组", "队", "房", "区", "期", "米",
+];
 /// What ends a part that is a name.
-const BUILDINGS: &[&str] = &["小区", "大厦", "广场", "花园", "公寓", "家园", "苑", "大楼", "中心", "城", "村", "园", "馆", "里", "府", "庭", "墅", "东门", "西门", "南门", "北门", "场", "厦", "校区", "座"];
+const BUILDINGS: &[&str] = &[
+    "小区", "大厦", "广场", "花园", "公寓", "家园", "苑", "大楼", "中心", "城", "村", "园", "馆", "里", "府", "庭", "墅", "东门", "西门", "南门",
+    "北门", "场", "厦", "校区", "座",
+];
 
 /// An address around a road, a village or a county whose last character is at `at`.
 pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
@@ -46,11 +125,17 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
         _ => false,
     };
     let place = matches!(c, '村' | '镇' | '乡' | '区' | '县');
-    if !(road || place) || c == '区' && matches!(before, '市' | '小' | '地' | '社' | '景' | '园' | '片') || before < '\u{4e00}' && !before.is_ascii_digit() {
+    if !(road || place)
+        || c == '区' && matches!(before, '市' | '小' | '地' | '社' | '景' | '园' | '片')
+        || before < '\u{4e00}' && !before.is_ascii_digit()
+    {
         return None;
     }
     // 道路, 线路, 路上, 街上: words and no names.
-    if road && (matches!(before, '道' | '线' | '马' | '公' | '铁' | '一' | '走' | '半' | '上' | '网' | '电' | '思' | '出' | '套' | '高' | '逛') && !scan.byte(behind).is_ascii_digit()) {
+    if road
+        && (matches!(before, '道' | '线' | '马' | '公' | '铁' | '一' | '走' | '半' | '上' | '网' | '电' | '思' | '出' | '套' | '高' | '逛')
+            && !scan.byte(behind).is_ascii_digit())
+    {
         return None;
     }
     // A road or a village behind decides for the whole chain.
@@ -89,8 +174,12 @@ pub(super) fn behind_number(scan: &Scan<'_>, at: usize) -> Option<Found> {
 
 /// Whether what an address needs that has no number may stand before: a level of administration, or a word that says so.
 fn leads_near(scan: &Scan<'_>, at: usize) -> bool {
-    scan.text[scan.floor.min(at)..at].chars().rev().take(BACK).take_while(|c| *c >= '\u{80}').any(|c| matches!(c, '省' | '市' | '区' | '县' | '州' | '镇' | '乡' | '址' | '住' | '到' | '往' | '至' | '于' | '在' | '货' | '籍' | '落' | '牌' | '：'))
-        || scan.before(at) < 0x80
+    scan.text[scan.floor.min(at)..at].chars().rev().take(BACK).take_while(|c| *c >= '\u{80}').any(|c| {
+        matches!(
+            c,
+            '省' | '市' | '区' | '县' | '州' | '镇' | '乡' | '址' | '住' | '到' | '往' | '至' | '于' | '在' | '货' | '籍' | '落' | '牌' | '：'
+        )
+    }) || scan.before(at) < 0x80
 }
 
 /// Where an address begins that goes on at `at`, how many levels of administration it names, and whether a word says
@@ -128,7 +217,8 @@ fn back(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, bool)> {
     let trimmed = head.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-');
     let start = from + begin + (head.len() - trimmed.len());
     let before = &text[least..start];
-    let said = SAYING.iter().any(|word| told.ends_with(word) || before.trim_end_matches(['：', ':', ' ', '是', '在', '为', '于', '/']).ends_with(word));
+    let said =
+        SAYING.iter().any(|word| told.ends_with(word) || before.trim_end_matches(['：', ':', ' ', '是', '在', '为', '于', '/']).ends_with(word));
     let mut levels = 0;
     let mut previous = 0;
     for (offset, c) in trimmed.char_indices() {
@@ -148,7 +238,12 @@ fn within_name(head: &str, offset: usize, lead: &str) -> bool {
         return false;
     }
     let rest = &head[offset..];
-    ["和平", "和县", "和田", "于洪", "于田", "于都", "为民", "经济", "经开", "经一", "经二", "经三", "经四", "经五", "经六", "经七", "经八", "有色", "至善", "与", "住建"].iter().any(|name| rest.starts_with(name) && name.chars().count() > 1)
+    [
+        "和平", "和县", "和田", "于洪", "于田", "于都", "为民", "经济", "经开", "经一", "经二", "经三", "经四", "经五", "经六", "经七", "经八",
+        "有色", "至善", "与", "住建",
+    ]
+    .iter()
+    .any(|name| rest.starts_with(name) && name.chars().count() > 1)
         || lead == "和" && head[..offset].ends_with('呼')
         || lead == "经" && head[..offset].ends_with(['东', '西', '南', '北'])
         || lead == "为" && head[..offset].ends_with(['有', '无'])
@@ -179,7 +274,15 @@ fn forward(scan: &Scan<'_>, from: usize) -> (usize, usize, bool) {
     while units < 8 && end < limit {
         let rest = &text[end..limit];
         // `3号楼`, `A座`, `12层`, `B-204室`; Chinese numerals too.
-        let digits = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '－' | '一' | '二' | '三' | '四' | '五' | '六' | '七' | '八' | '九' | '十' | '百' | '甲' | '乙' | '丙' | '丁'))).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| {
+                !(c.is_ascii_alphanumeric()
+                    || matches!(
+                        c,
+                        '-' | '－' | '一' | '二' | '三' | '四' | '五' | '六' | '七' | '八' | '九' | '十' | '百' | '甲' | '乙' | '丙' | '丁'
+                    ))
+            })
+            .unwrap_or(rest.len());
         if digits > 0 && digits <= 18 {
             let behind = &rest[digits..];
             if behind.starts_with(|c| UNIT_STARTS.has(c))
@@ -195,7 +298,11 @@ fn forward(scan: &Scan<'_>, from: usize) -> (usize, usize, bool) {
             }
             // A room's number may end the address without its word.
             let bare = rest[..digits].bytes().all(|b| b.is_ascii_digit() || b == b'-') && (2..=6).contains(&digits);
-            if bare && units > 0 && !behind.starts_with(['年', '月', '日', '元', '块', '人', '个', '点']) && !behind.starts_with(|c: char| c.is_ascii_digit()) {
+            if bare
+                && units > 0
+                && !behind.starts_with(['年', '月', '日', '元', '块', '人', '个', '点'])
+                && !behind.starts_with(|c: char| c.is_ascii_digit())
+            {
                 end += digits;
             }
             break;

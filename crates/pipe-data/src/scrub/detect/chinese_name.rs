@@ -10,10 +10,71 @@ use super::words::{DOUBLE_SURNAMES, GIVEN, NOT_GIVEN, NOT_NAMES, SURNAMES, WORDY
 
 /// Words that announce a name, by their last character.
 const ANNOUNCING: &[(char, &[&str])] = &[
-    ('人', &[
-        "联系人", "收件人", "寄件人", "发件人", "收货人", "发货人", "持卡人", "登记人", "申请人", "负责人", "经办人", "委托人", "受益人", "投保人", "保险人", "承租人", "出租人", "签收人", "担保人", "监护人", "当事人", "法人", "代表人", "报案人", "嫌疑人", "证人", "病人", "购房人", "购买人", "借款人", "代理人", "候选人", "被告人", "举报人", "投诉人", "取件人",
-        "下单人", "付款人", "收款人", "填表人", "办理人", "本人", "主持人", "入住人", "乘车人", "乘机人", "预订人", "用户本人", "纳税人", "開戶人", "聯繫人", "收貨人", "经纪人", "车主本人", "继承人", "捐款人", "订购人", "租客人", "发布人", "参保人",
-    ]),
+    (
+        '人',
+        &[
+            "联系人",
+            "收件人",
+            "寄件人",
+            "发件人",
+            "收货人",
+            "发货人",
+            "持卡人",
+            "登记人",
+            "申请人",
+            "负责人",
+            "经办人",
+            "委托人",
+            "受益人",
+            "投保人",
+            "保险人",
+            "承租人",
+            "出租人",
+            "签收人",
+            "担保人",
+            "监护人",
+            "当事人",
+            "法人",
+            "代表人",
+            "报案人",
+            "嫌疑人",
+            "证人",
+            "病人",
+            "购房人",
+            "购买人",
+            "借款人",
+            "代理人",
+            "候选人",
+            "被告人",
+            "举报人",
+            "投诉人",
+            "取件人",
+            "下单人",
+            "付款人",
+            "收款人",
+            "填表人",
+            "办理人",
+            "本人",
+            "主持人",
+            "入住人",
+            "乘车人",
+            "乘机人",
+            "预订人",
+            "用户本人",
+            "纳税人",
+            "開戶人",
+            "聯繫人",
+            "收貨人",
+            "经纪人",
+            "车主本人",
+            "继承人",
+            "捐款人",
+            "订购人",
+            "租客人",
+            "发布人",
+            "参保人",
+        ],
+    ),
     ('名', &["姓名", "户名", "开户名", "真名", "实名", "本名", "氏名", "名前名"]),
     ('户', &["客户", "用户", "租户", "住户", "商户", "储户", "账户名户"]),
     ('者', &["患者", "死者", "伤者", "受害者", "求职者", "消费者", "肇事者"]),
@@ -141,7 +202,13 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
         return None;
     };
     let wordy = WORDY_SURNAMES.has(first);
-    if NOT_NAMES.has(first_two(rest)) || wordy && !marked && !double && rest.chars().nth(2).is_some_and(han) && !begins_title(&rest[rest.chars().take(3).map(char::len_utf8).sum()..]) {
+    if NOT_NAMES.has(first_two(rest))
+        || wordy
+            && !marked
+            && !double
+            && rest.chars().nth(2).is_some_and(han)
+            && !begins_title(&rest[rest.chars().take(3).map(char::len_utf8).sum()..])
+    {
         return None;
     }
     let mut behind = rest[surname..].chars();
@@ -165,7 +232,10 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
     }
     let three = two + third.len_utf8();
     let common = !NOT_GIVEN.has(third);
-    if common && (given(third) && given(second) || ends(fourth) && (marked || given(third))) && (ends(fourth) || title(three) || !follows_verb(&text[two..])) {
+    if common
+        && (given(third) && given(second) || ends(fourth) && (marked || given(third)))
+        && (ends(fourth) || title(three) || !follows_verb(&text[two..]))
+    {
         return Some(three);
     }
     given(second).then_some(two)
@@ -173,7 +243,12 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
 
 /// Whether what follows two characters is a word and no second given name.
 fn follows_verb(rest: &str) -> bool {
-    ["完成", "开了", "开具", "来电", "通过", "成功", "可以", "办理", "立即", "发来", "明确", "同意", "平时", "学习", "真的", "明天", "方便", "致电", "来自", "来到", "先前", "信息", "申请", "特此"].iter().any(|verb| rest.starts_with(verb))
+    [
+        "完成", "开了", "开具", "来电", "通过", "成功", "可以", "办理", "立即", "发来", "明确", "同意", "平时", "学习", "真的", "明天", "方便",
+        "致电", "来自", "来到", "先前", "信息", "申请", "特此",
+    ]
+    .iter()
+    .any(|verb| rest.starts_with(verb))
 }
 
 /// The name that ends right before a title.

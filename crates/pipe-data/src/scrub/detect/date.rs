@@ -25,6 +25,9 @@ fn month(word: &str) -> Option<u32> {
     if word.len() < 3 {
         return None;
     }
+    if !matches!(word.as_bytes()[0] | 0x20, b'j' | b'f' | b'm' | b'a' | b's' | b'o' | b'n' | b'd') {
+        return None;
+    }
     let at = FULL_MONTHS.iter().position(|name| name.as_bytes()[..3].eq_ignore_ascii_case(&word.as_bytes()[..3]))?;
     let whole = word.len() == 3 || word.eq_ignore_ascii_case(FULL_MONTHS[at]) || word.eq_ignore_ascii_case("sept");
     whole.then_some(at as u32 + 1)
@@ -37,9 +40,19 @@ pub(super) fn of_birth(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     }
     let after = scan.byte(window.end(1));
     let han = after >= 0x80 || after == b' ' && scan.byte(window.end(1) + 1) >= 0x80;
+    let letter = |at: usize| scan.byte(at).is_ascii_alphabetic();
+    let first = window.start();
+    let month = window.size(0) <= 2
+        && (letter(window.end(1) + 1)
+            || letter(window.end(1))
+            || first >= 2 && (letter(first - 1) || letter(first - 2) || scan.byte(first - 2) == b'.'));
+    if !han && !month && window.len < 3 && window.size(0) != 8 {
+        return None;
+    }
     let (start, end) = numeric(scan, window).or_else(|| if han { chinese(scan, window) } else { None }).or_else(|| named(scan, window))?;
     let context = scan.context(start);
-    let said = context.nearest & kind::BIRTH != 0 || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
+    let said = context.nearest & kind::BIRTH != 0
+        || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
     let behind = || context::follows(scan.text, end, kind::BIRTH) || scan.text[end..].starts_with('生') || scan.text[end..].starts_with("出生");
     (said || behind()).then_some(Found::new(Entity::DateOfBirth, start, end, 0.9, Verdict::Context))
 }
@@ -147,7 +160,11 @@ fn numeral(c: char) -> bool {
 pub(super) fn chinese_birthday(scan: &mut Scan<'_>, at: usize) {
     let text = scan.text;
     let rest = &text[at..];
-    let word = if rest.starts_with("生日") || rest.starts_with("生于") || rest.starts_with("生年月日") || text[..at].ends_with('出') { "生" } else { return };
+    let word = if rest.starts_with("生日") || rest.starts_with("生于") || rest.starts_with("生年月日") || text[..at].ends_with('出') {
+        "生"
+    } else {
+        return;
+    };
     let mut start = at + word.len();
     for _ in 0..4 {
         for filler in ["日期", "年月", "年月日", "日", "于", "是", "为", "在", "：", ":", " ", "农历", "阴历", "时间"] {

@@ -8,16 +8,74 @@ use super::sets::{Lower, WordSet};
 use super::words::{ENGLISH_GIVEN, NOT_ENGLISH_NAMES, TITLES};
 
 /// Words that stand before a surname's capital.
-const PARTICLES: &[&str] = &["van", "der", "den", "de", "von", "la", "le", "di", "da", "dos", "das", "del", "ter", "ten", "bin", "al", "el", "af", "av", "zu"];
+const PARTICLES: &[&str] =
+    &["van", "der", "den", "de", "von", "la", "le", "di", "da", "dos", "das", "del", "ter", "ten", "bin", "al", "el", "af", "av", "zu"];
 
 /// What a label says that a name follows.
-static NAME_LABELS: LazyLock<WordSet> = LazyLock::new(|| WordSet::new(&[
-    "name", "fullname", "firstname", "lastname", "surname", "givenname", "patient", "customer", "client", "applicant", "employee", "contact", "contactperson", "attn", "attention", "recipient", "sender", "cardholder", "accountholder", "holder", "policyholder", "insured", "tenant",
-    "landlord", "buyer", "seller", "owner", "driver", "passenger", "guest", "student", "teacher", "manager", "doctor", "physician", "gp", "wife", "husband", "spouse", "father", "mother", "beneficiary", "guardian", "author", "signed", "coapplicant", "versicherungsnehmer", "nom", "nombre", "applicantname", "patientname", "customername", "username", "nextofkin", "emergencycontact", "from",
-]));
+static NAME_LABELS: LazyLock<WordSet> = LazyLock::new(|| {
+    WordSet::new(&[
+        "name",
+        "fullname",
+        "firstname",
+        "lastname",
+        "surname",
+        "givenname",
+        "patient",
+        "customer",
+        "client",
+        "applicant",
+        "employee",
+        "contact",
+        "contactperson",
+        "attn",
+        "attention",
+        "recipient",
+        "sender",
+        "cardholder",
+        "accountholder",
+        "holder",
+        "policyholder",
+        "insured",
+        "tenant",
+        "landlord",
+        "buyer",
+        "seller",
+        "owner",
+        "driver",
+        "passenger",
+        "guest",
+        "student",
+        "teacher",
+        "manager",
+        "doctor",
+        "physician",
+        "gp",
+        "wife",
+        "husband",
+        "spouse",
+        "father",
+        "mother",
+        "beneficiary",
+        "guardian",
+        "author",
+        "signed",
+        "coapplicant",
+        "versicherungsnehmer",
+        "nom",
+        "nombre",
+        "applicantname",
+        "patientname",
+        "customername",
+        "username",
+        "nextofkin",
+        "emergencycontact",
+        "from",
+    ])
+});
 /// What before `name` makes it the name of a thing.
 const THINGS: &[&str] = &[
-    "file", "user", "host", "domain", "class", "product", "brand", "company", "path", "table", "column", "event", "project", "bank", "store", "item", "model", "package", "function", "variable",
+    "file", "user", "host", "domain", "class", "product", "brand", "company", "path", "table", "column", "event", "project", "bank", "store", "item",
+    "model", "package", "function", "variable",
 ];
 
 /// A word of a name that begins at `at`: a capital, then letters, apostrophes and dashes. Its end.
@@ -58,7 +116,11 @@ fn words(scan: &Scan<'_>, start: usize, most: usize, any_case: bool) -> Option<(
         let word_end = match capital_word(scan, at) {
             Some(word) => word,
             None => {
-                let letters = scan.text[at..].char_indices().take(24).find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || *c == '\'')).map_or(scan.text.len().min(at + 24), |(offset, _)| at + offset);
+                let letters = scan.text[at..]
+                    .char_indices()
+                    .take(24)
+                    .find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || *c == '\''))
+                    .map_or(scan.text.len().min(at + 24), |(offset, _)| at + offset);
                 let Some(word) = scan.text.get(at..letters).filter(|word| !word.is_empty()) else { break };
                 let particle = count > 0 && PARTICLES.contains(&word) && scan.byte(letters) == b' ';
                 if particle {
@@ -129,7 +191,9 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
     match word.as_bytes() {
         b"is" => !stop && (after(b"name ") || after(b"this ") && (after(b"hello, this ") || after(b"hi, this ") || after(b"hi this "))),
         b"m" | b"am" => false,
-        b"named" | b"called" => !stop && (after(b"he was ") || after(b"i was ") || after(b"was ") || after(b"man ") || after(b"woman ") || after(b"am ")),
+        b"named" | b"called" => {
+            !stop && (after(b"he was ") || after(b"i was ") || after(b"was ") || after(b"man ") || after(b"woman ") || after(b"am "))
+        }
         b"name" => !stop && after(b"maiden "),
         title => {
             // In the middle of a word's capitals (`MR`) as well; `dear` and its like need their capital.
@@ -165,7 +229,8 @@ pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], at: usize, behind: usi
     }
     let any_case = label.ends_with(b"name");
     if let Some((end, count)) = words(scan, start, 4, any_case)
-        && (count >= 2 || scan.bytes.get(end).is_none_or(|b| matches!(b, b'\n' | b',' | b';' | b'"' | b'\'' | b'.' | b'|' | b'(' | b'\t') || *b >= 0x80))
+        && (count >= 2
+            || scan.bytes.get(end).is_none_or(|b| matches!(b, b'\n' | b',' | b';' | b'"' | b'\'' | b'.' | b'|' | b'(' | b'\t') || *b >= 0x80))
     {
         return scan.push(Found::new(Entity::Person, start, end, 0.7, Verdict::Context));
     }

@@ -38,7 +38,8 @@ fn email(scan: &Scan<'_>, at: usize) -> Option<Found> {
         start -= 1;
     }
     // Signs that are allowed but rarely meant: what stands before the last of them is a key or a quotation.
-    if let Some(sign) = scan.bytes[start..at].iter().rposition(|b| matches!(b, b'=' | b'/' | b'\'' | b'*' | b'~' | b'#' | b'!' | b'$' | b'&'))
+    if scan.bytes[start..at].iter().any(|b| !(b.is_ascii_alphanumeric() || *b == b'.'))
+        && let Some(sign) = scan.bytes[start..at].iter().rposition(|b| matches!(b, b'=' | b'/' | b'\'' | b'*' | b'~' | b'#' | b'!' | b'$' | b'&'))
         && sign + 1 < at - start
         && !(scan.bytes[start + sign] == b'\'' && sign > 0)
     {
@@ -162,7 +163,10 @@ fn ipv6(scan: &Scan<'_>, start: usize, end: usize) -> Option<Found> {
     // `a::b` is a path in more languages than one; an address has more to it.
     let groups = value.split(':').filter(|group| !group.is_empty()).count();
     let plausible = value.bytes().any(|b| b.is_ascii_digit())
-        && (groups >= 3 || address.is_loopback() || matches!(address.segments()[0], 0x2000..=0x3fff | 0xfc00..=0xfeff) || value.starts_with("64:ff9b:"));
+        && (groups >= 3
+            || address.is_loopback()
+            || matches!(address.segments()[0], 0x2000..=0x3fff | 0xfc00..=0xfeff)
+            || value.starts_with("64:ff9b:"));
     plausible.then_some(Found::new(Entity::IpAddress, start, end, 0.9, Verdict::Valid))
 }
 
@@ -229,9 +233,54 @@ fn web(scan: &Scan<'_>, start: usize, host: usize, end: usize) -> Option<Found> 
 
 /// Parameters that are keys.
 const PARAMETERS: &[&str] = &[
-    "token", "access_token", "refresh_token", "id_token", "auth", "auth_token", "authtoken", "authorization", "api_key", "apikey", "api-key", "key", "secret", "client_secret", "password",
-    "passwd", "pwd", "pass", "passphrase", "sig", "signature", "x-amz-signature", "x-amz-credential", "x-amz-security-token", "x-goog-signature", "session", "sessionid", "session_id", "sid", "jwt", "ticket", "code", "otp",
-    "awsaccesskeyid", "accesskeyid", "access_key", "accesskey", "private_token", "credential", "credentials", "sas", "se", "sv", "hmac", "bearer", "webhook_token", "reset_token", "invite",
+    "token",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "auth",
+    "auth_token",
+    "authtoken",
+    "authorization",
+    "api_key",
+    "apikey",
+    "api-key",
+    "key",
+    "secret",
+    "client_secret",
+    "password",
+    "passwd",
+    "pwd",
+    "pass",
+    "passphrase",
+    "sig",
+    "signature",
+    "x-amz-signature",
+    "x-amz-credential",
+    "x-amz-security-token",
+    "x-goog-signature",
+    "session",
+    "sessionid",
+    "session_id",
+    "sid",
+    "jwt",
+    "ticket",
+    "code",
+    "otp",
+    "awsaccesskeyid",
+    "accesskeyid",
+    "access_key",
+    "accesskey",
+    "private_token",
+    "credential",
+    "credentials",
+    "sas",
+    "se",
+    "sv",
+    "hmac",
+    "bearer",
+    "webhook_token",
+    "reset_token",
+    "invite",
 ];
 
 fn has_credentials(value: &[u8]) -> bool {
@@ -290,7 +339,10 @@ pub(super) fn dot(scan: &mut Scan<'_>, at: usize) -> usize {
     if at < scan.refused_until || !alphanumeric(scan.before(at)) || !alphanumeric(scan.byte(at + 1)) {
         return at + 1;
     }
-    if at >= scan.floor + 4 && scan.byte(at + 5) == b'.' && let Some(found) = mac(scan, at - 4) {
+    if at >= scan.floor + 4
+        && scan.byte(at + 5) == b'.'
+        && let Some(found) = mac(scan, at - 4)
+    {
         return scan.push(found);
     }
     match domain(scan, at) {
@@ -344,7 +396,11 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         || known
         || path
             && (WORDLIKE.has_lower(last)
-                || top.len() == 2 && top.iter().all(u8::is_ascii_alphabetic) && scan.byte(host_end) == b'/' && host.matches('.').count() == 1 && !sentence);
+                || top.len() == 2
+                    && top.iter().all(u8::is_ascii_alphabetic)
+                    && scan.byte(host_end) == b'/'
+                    && host.matches('.').count() == 1
+                    && !sentence);
     let continues = end == host_end && matches!(scan.byte(end), b'@' | b'_' | b'=' | b'(');
     if !accepted || continues {
         return None;

@@ -3,6 +3,8 @@
 //! What counts is how numbers are written, not whether an exchange has assigned them: made-up and mistyped numbers are
 //! personal data too. So the tables hold lengths and not number ranges.
 
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
 use super::context::{self, Context, kind};
 use super::number::{Window, joined_before, joined_behind};
@@ -96,15 +98,22 @@ const OTHER_CODES: &[std::ops::RangeInclusive<u32>] = &[
     992..=998,
 ];
 
+/// Least and most digits behind each calling code; 0: no such code.
+static LENGTHS: LazyLock<Box<[(u8, u8); 1000]>> = LazyLock::new(|| {
+    let mut lengths = Box::new([(0, 0); 1000]);
+    OTHER_CODES.iter().cloned().flatten().for_each(|code| lengths[code as usize] = (7, 10));
+    CALLING_CODES.iter().for_each(|(code, least, most)| lengths[*code as usize] = (*least, *most));
+    lengths
+});
+
 /// Digits of the calling code at the beginning of `digits`, and the least and most that may follow.
 fn calling_code(digits: &[u8]) -> Option<(usize, usize, usize)> {
-    let prefix = |n: usize| digits.get(..n).map(|digits| digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(*digit)));
+    let mut code = 0;
     (1..=3).find_map(|n| {
-        let code = prefix(n)?;
-        if let Some((_, least, most)) = CALLING_CODES.iter().find(|(known, ..)| *known == code) {
-            return Some((n, usize::from(*least), usize::from(*most)));
-        }
-        (n == 3 && OTHER_CODES.iter().any(|codes| codes.contains(&code))).then_some((n, 7, 10))
+        code = code * 10 + usize::from(*digits.get(n - 1)?);
+        // No code begins with a zero, and one of three digits is of another length than its first two.
+        let (least, most) = LENGTHS[code];
+        (most > 0 && code >= [1, 10, 100][n - 1]).then_some((n, usize::from(least), usize::from(most)))
     })
 }
 
@@ -326,7 +335,9 @@ pub(super) fn plain(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let beside = |score: f32| {
-        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING) || context::follows(scan.text, extension(scan, end), kind::PHONE) || scan.strict;
+        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING)
+            || context::follows(scan.text, extension(scan, end), kind::PHONE)
+            || scan.strict;
         says.then_some(score)
     };
     let other =

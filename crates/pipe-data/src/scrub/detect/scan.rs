@@ -176,11 +176,7 @@ impl<'t> Scan<'t> {
                     if folds && fold::asks(bytes, at) {
                         return Stop::Folds;
                     }
-                    if bytes[at..].starts_with("：".as_bytes()) {
-                        self.label(at, at + 3)
-                    } else {
-                        at + 1
-                    }
+                    if bytes[at..].starts_with("：".as_bytes()) { self.label(at, at + 3) } else { at + 1 }
                 }
                 Class::Plain => at + 1,
             };
