@@ -31,7 +31,7 @@ const NAME_ANCHORS: &str = "人名户者客主生工员告家叫亲偶机方属�
 const ADDRESS_ANCHORS: &str = "路街道巷弄村镇乡同区县";
 
 impl Anchors {
-    pub(super) fn new(types: u32, strict: bool) -> Anchors {
+    pub(super) fn new(types: u32) -> Anchors {
         let wants = |entities: &[Entity]| entities.iter().any(|entity| types & entity.bit() != 0);
         let mut classes = [Class::Plain; 256];
         let mut set = |bytes: &mut dyn Iterator<Item = u8>, class: Class| bytes.for_each(|b| classes[usize::from(b)] = class);
@@ -83,7 +83,6 @@ impl Anchors {
         if wants(&[Entity::Secret]) {
             add("密口");
         }
-        let _ = strict;
         if han.iter().any(|bits| *bits != 0) {
             (0xe4..=0xe9).for_each(|b: usize| classes[b] = Class::Han);
         }

@@ -4,67 +4,18 @@ use std::sync::LazyLock;
 
 use super::super::{Entity, Verdict};
 use super::scan::{Found, Scan};
-use super::sets::CharSet;
+use super::sets::{CharSet, WordSet};
 
 /// How many characters an address has before its road, and behind it.
 const BACK: usize = 30;
 const FORWARD: usize = 40;
 
-/// What stands before an address and is no part of it.
-const LEADS: &[&str] = &[
-    "地址",
-    "住址",
-    "住在",
-    "家住",
-    "住所地",
-    "住所",
-    "寄到",
-    "寄往",
-    "寄至",
-    "寄给",
-    "送到",
-    "送至",
-    "收货",
-    "位于",
-    "坐落于",
-    "坐落在",
-    "户籍",
-    "籍贯",
-    "现住",
-    "居住",
-    "搬到",
-    "发到",
-    "发往",
-    "快递到",
-    "前往",
-    "门牌",
-    "住",
-    "在",
-    "于",
-    "到",
-    "是",
-    "为",
-    "从",
-    "往",
-    "至",
-    "址",
-    "和",
-    "与",
-    "经",
-    "沿",
-    "的",
-    "了",
-    "去",
-    "我",
-    "他",
-    "她",
-    "有",
-    "走",
-    "过",
-    "离",
-];
-/// Their first characters: most characters begin none.
-static LEAD_STARTS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new(&LEADS.iter().filter_map(|lead| lead.chars().next()).collect::<String>()));
+/// What stands before an address and is no part of it: words of two characters, and of one.
+static LEADS: LazyLock<WordSet> = LazyLock::new(|| WordSet::new("地址|住址|家住|住所|寄给|收货|户籍|籍贯|现住|居住|前往|门牌|所地"));
+static SHORT_LEADS: LazyLock<CharSet> = LazyLock::new(|| CharSet::new("住在于到是为从往至址和与经沿的了去我他她有走过离"));
+/// Names of places that begin with such a character.
+static NOT_LEADS: LazyLock<WordSet> =
+    LazyLock::new(|| WordSet::new("和平|和县|和田|于洪|于田|于都|为民|经济|经开|经一|经二|经三|经四|经五|经六|经七|经八|有色|至善|住建"));
 
 static BUILDING_STARTS: LazyLock<CharSet> =
     LazyLock::new(|| CharSet::new(&BUILDINGS.iter().filter_map(|word| word.chars().next()).collect::<String>()));
@@ -203,13 +154,11 @@ fn back(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, bool)> {
     // Behind the last word that leads to it; names of provinces and cities hold none of these words but these.
     let mut begin = 0;
     for (offset, c) in head.char_indices() {
-        if !LEAD_STARTS.has(c) {
-            continue;
-        }
-        for lead in LEADS {
-            if head[offset..].starts_with(lead) && !within_name(head, offset, lead) {
-                begin = begin.max(offset + lead.len());
-            }
+        let two = head.as_bytes().get(offset..offset + 6).unwrap_or_default();
+        if SHORT_LEADS.has(c) && !within_name(head, offset, c, two) {
+            begin = offset + c.len_utf8();
+        } else if han(c) && LEADS.has(two) {
+            begin = offset + two.len();
         }
     }
     let told = &head[..begin];
@@ -232,21 +181,12 @@ fn back(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, bool)> {
     (start < at).then_some((start, levels, said))
 }
 
-/// Whether a leading word is part of a place's name: 海南, 和平区, 为民路, 于洪区, 到 in none.
-fn within_name(head: &str, offset: usize, lead: &str) -> bool {
-    if lead.chars().count() > 1 {
-        return false;
-    }
-    let rest = &head[offset..];
-    [
-        "和平", "和县", "和田", "于洪", "于田", "于都", "为民", "经济", "经开", "经一", "经二", "经三", "经四", "经五", "经六", "经七", "经八",
-        "有色", "至善", "与", "住建",
-    ]
-    .iter()
-    .any(|name| rest.starts_with(name) && name.chars().count() > 1)
-        || lead == "和" && head[..offset].ends_with('呼')
-        || lead == "经" && head[..offset].ends_with(['东', '西', '南', '北'])
-        || lead == "为" && head[..offset].ends_with(['有', '无'])
+/// Whether a leading character is part of a place's name: 和平区, 为民路, 于洪区, 呼和浩特.
+fn within_name(head: &str, offset: usize, lead: char, two: &[u8]) -> bool {
+    NOT_LEADS.has(two)
+        || lead == '和' && head[..offset].ends_with('呼')
+        || lead == '经' && head[..offset].ends_with(['东', '西', '南', '北'])
+        || lead == '为' && head[..offset].ends_with(['有', '无'])
 }
 
 /// The end of the last word of a building in a run of Han characters.

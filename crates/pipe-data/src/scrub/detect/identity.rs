@@ -122,7 +122,8 @@ pub(super) fn ssn(scan: &Scan<'_>, window: &Window) -> Option<Found> {
         return None;
     }
     let dashes = window.separator(scan.bytes, 0) == b"-";
-    if !dashes && !scan.context(start).says(kind::SSN) && (window.len > 3 || scan.context(start).names_thing()) {
+    // Blanks and dots group any numbers: a flat, a house and a box, say.
+    if !dashes && !scan.strict && !scan.context(start).says(kind::SSN) {
         return None;
     }
     Some(Found::new(Entity::UsSsn, start, end, if dashes { 0.9 } else { 0.7 }, Verdict::Format))
@@ -170,8 +171,7 @@ pub(super) fn account(scan: &Scan<'_>, window: &Window, context: Context) -> Opt
         return None;
     }
     // Behind a word of WeChat a letter must begin the account.
-    let lone =
-        !(before.is_ascii_alphanumeric() || before == b'_' || before == b'-') && !(after.is_ascii_alphabetic() && after != b'@' || after == b'_');
+    let lone = !(before.is_ascii_alphanumeric() || matches!(before, b'_' | b'-') || after.is_ascii_alphabetic() || after == b'_');
     lone.then_some(Found::new(Entity::SocialAccount, window.start(), window.end(1), 0.75, Verdict::Context))
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Detector {
 impl Detector {
     pub(super) fn new(options: &DetectorOptions) -> Detector {
         let types = options.entities.iter().fold(0, |types, entity| types | entity.bit());
-        Detector { types, strict: options.strict, anchors: Anchors::new(types, options.strict) }
+        Detector { types, strict: options.strict, anchors: Anchors::new(types) }
     }
 
     /// Hits in order, none overlapping another; offsets are those of `text`.

@@ -13,64 +13,13 @@ const PARTICLES: &[&str] =
 
 /// What a label says that a name follows.
 static NAME_LABELS: LazyLock<WordSet> = LazyLock::new(|| {
-    WordSet::new(&[
-        "name",
-        "fullname",
-        "firstname",
-        "lastname",
-        "surname",
-        "givenname",
-        "patient",
-        "customer",
-        "client",
-        "applicant",
-        "employee",
-        "contact",
-        "contactperson",
-        "attn",
-        "attention",
-        "recipient",
-        "sender",
-        "cardholder",
-        "accountholder",
-        "holder",
-        "policyholder",
-        "insured",
-        "tenant",
-        "landlord",
-        "buyer",
-        "seller",
-        "owner",
-        "driver",
-        "passenger",
-        "guest",
-        "student",
-        "teacher",
-        "manager",
-        "doctor",
-        "physician",
-        "gp",
-        "wife",
-        "husband",
-        "spouse",
-        "father",
-        "mother",
-        "beneficiary",
-        "guardian",
-        "author",
-        "signed",
-        "coapplicant",
-        "versicherungsnehmer",
-        "nom",
-        "nombre",
-        "applicantname",
-        "patientname",
-        "customername",
-        "username",
-        "nextofkin",
-        "emergencycontact",
-        "from",
-    ])
+    WordSet::new(
+        "name|fullname|firstname|lastname|surname|givenname|patient|customer|client|applicant|employee|contact|contactperson|\
+         attn|attention|recipient|sender|cardholder|accountholder|holder|policyholder|insured|tenant|landlord|buyer|seller|owner|\
+         driver|passenger|guest|student|teacher|manager|doctor|physician|gp|wife|husband|spouse|father|mother|beneficiary|\
+         guardian|author|signed|coapplicant|versicherungsnehmer|nom|nombre|applicantname|patientname|customername|username|\
+         nextofkin|emergencycontact|from",
+    )
 });
 /// What before `name` makes it the name of a thing.
 const THINGS: &[&str] = &[
@@ -148,20 +97,25 @@ fn words(scan: &Scan<'_>, start: usize, most: usize, any_case: bool) -> Option<(
 
 /// A capital letter that begins a word: is a title or `name is` before it?
 pub(super) fn capital(scan: &mut Scan<'_>, at: usize) -> usize {
-    let word_end = at + scan.bytes[at..].iter().take(32).take_while(|b| b.is_ascii_alphabetic()).count();
     if at > 0 && !matches!(scan.bytes[at - 1], b' ' | b'"' | b'>' | b'(' | b'\n' | b'\t') {
-        return word_end;
+        return at + 1;
     }
     if at >= 3 && scan.bytes[at - 1] == b' ' && introduced(scan, at) {
-        if let Some((end, _)) = words(scan, at, 4, false) {
-            return scan.push(Found::new(Entity::Person, at, end, 0.7, Verdict::Context));
-        }
-    } else if scan.strict && scan.byte(word_end) == b' ' && scan.byte(word_end + 1).is_ascii_uppercase() {
-        if ENGLISH_GIVEN.has_lower(&scan.text[at..word_end])
-            && let Some((end, 2..)) = words(scan, at, 3, false)
-        {
-            return scan.push(Found::new(Entity::Person, at, end, 0.5, Verdict::Listed));
-        }
+        return match words(scan, at, 4, false) {
+            Some((end, _)) => scan.push(Found::new(Entity::Person, at, end, 0.7, Verdict::Context)),
+            None => at + 1,
+        };
+    }
+    if !scan.strict {
+        return at + 1;
+    }
+    let word_end = at + scan.bytes[at..].iter().take(32).take_while(|b| b.is_ascii_alphabetic()).count();
+    if scan.byte(word_end) == b' '
+        && scan.byte(word_end + 1).is_ascii_uppercase()
+        && ENGLISH_GIVEN.has_lower(&scan.text[at..word_end])
+        && let Some((end, 2..)) = words(scan, at, 3, false)
+    {
+        return scan.push(Found::new(Entity::Person, at, end, 0.5, Verdict::Listed));
     }
     word_end
 }
@@ -182,7 +136,8 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
         return false;
     }
     let capital = head[head.len() - letters].is_ascii_uppercase();
-    if !capital && !(stop && letters <= 4) && !matches!((letters, head[head.len() - letters]), (2, b'i') | (4 | 5, b'n') | (6, b'c')) {
+    let phrase = matches!((letters, head[head.len() - letters]), (2, b'i') | (4 | 5, b'n') | (6, b'c'));
+    if !(capital || phrase || stop && letters <= 4) {
         return false;
     }
     let word = Lower::letters(&head[head.len() - letters..]);

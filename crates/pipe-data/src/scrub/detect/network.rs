@@ -23,8 +23,39 @@ pub(super) fn at_sign(scan: &mut Scan<'_>, at: usize) -> usize {
     }
 }
 
-fn local_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'\'' | b'-' | b'&' | b'#' | b'~' | b'!' | b'$' | b'*' | b'=' | b'/')
+/// What a byte may be part of.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let b = at as u8;
+        if b.is_ascii_alphanumeric() {
+            kinds[at] |= LOCAL_PART | HOST;
+        }
+        if matches!(b, b'.' | b'_' | b'%' | b'+' | b'\'' | b'-' | b'&' | b'#' | b'~' | b'!' | b'$' | b'*' | b'=' | b'/') {
+            kinds[at] |= LOCAL_PART;
+        }
+        if matches!(b, b'=' | b'/' | b'\'' | b'*' | b'~' | b'#' | b'!' | b'$' | b'&') {
+            kinds[at] |= SIGN;
+        }
+        if b == b'-' {
+            kinds[at] |= HOST;
+        }
+        if matches!(b, b'!' | b'#'..=b';' | b'=' | b'?'..=b'~') {
+            kinds[at] |= URL;
+        }
+        at += 1;
+    }
+    kinds
+};
+const LOCAL_PART: u8 = 1;
+const HOST: u8 = 2;
+const URL: u8 = 4;
+/// Of a local part, but rarely meant.
+const SIGN: u8 = 8;
+
+fn is(b: u8, kind: u8) -> bool {
+    KINDS[usize::from(b)] & kind != 0
 }
 
 fn email(scan: &Scan<'_>, at: usize) -> Option<Found> {
@@ -34,12 +65,11 @@ fn email(scan: &Scan<'_>, at: usize) -> Option<Found> {
     let end = domain_end(scan.bytes, at + 1)?;
     let least = scan.floor.max(at.saturating_sub(LOCAL));
     let mut start = at;
-    while start > least && local_byte(scan.bytes[start - 1]) {
+    while start > least && is(scan.bytes[start - 1], LOCAL_PART) {
         start -= 1;
     }
     // Signs that are allowed but rarely meant: what stands before the last of them is a key or a quotation.
-    if scan.bytes[start..at].iter().any(|b| !(b.is_ascii_alphanumeric() || *b == b'.'))
-        && let Some(sign) = scan.bytes[start..at].iter().rposition(|b| matches!(b, b'=' | b'/' | b'\'' | b'*' | b'~' | b'#' | b'!' | b'$' | b'&'))
+    if let Some(sign) = scan.bytes[start..at].iter().rposition(|b| is(*b, SIGN))
         && sign + 1 < at - start
         && !(scan.bytes[start + sign] == b'\'' && sign > 0)
     {
@@ -75,7 +105,7 @@ fn domain_end(bytes: &[u8], at: usize) -> Option<usize> {
     let (mut end, mut label, mut last) = (at, at, None);
     let limit = (at + DOMAIN).min(bytes.len());
     loop {
-        while end < limit && (bytes[end].is_ascii_alphanumeric() || bytes[end] == b'-') {
+        while end < limit && is(bytes[end], HOST) {
             end += 1;
         }
         let size = end - label;
@@ -192,10 +222,12 @@ fn mac(scan: &Scan<'_>, start: usize) -> Option<Found> {
 
 /// A hardware address with dashes, at its first dash or its first digit.
 pub(super) fn mac_of_letters(scan: &mut Scan<'_>, at: usize) -> usize {
-    if at >= scan.floor + 2 && scan.bytes[at - 2..at].iter().all(u8::is_ascii_hexdigit) && scan.byte(at + 3) == b'-' {
-        if let Some(found) = mac(scan, at - 2) {
-            return scan.push(found);
-        }
+    if at >= scan.floor + 2
+        && scan.bytes[at - 2..at].iter().all(u8::is_ascii_hexdigit)
+        && scan.byte(at + 3) == b'-'
+        && let Some(found) = mac(scan, at - 2)
+    {
+        return scan.push(found);
     }
     at + 1
 }
@@ -214,7 +246,7 @@ fn url(scan: &Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let behind = &scan.bytes[at + 3..];
-    let length = behind.iter().take_while(|b| matches!(b, b'!' | b'#'..=b';' | b'=' | b'?'..=b'~')).count();
+    let length = behind.iter().take_while(|b| is(**b, URL)).count();
     let end = at + 3 + trimmed(&behind[..length]);
     if end < at + 5 {
         return None;
@@ -355,7 +387,7 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     let bytes = scan.bytes;
     let least = scan.floor.max(at.saturating_sub(63));
     let mut start = at;
-    while start > least && (bytes[start - 1].is_ascii_alphanumeric() || bytes[start - 1] == b'-') {
+    while start > least && is(bytes[start - 1], HOST) {
         start -= 1;
     }
     while bytes[start] == b'-' {
@@ -365,7 +397,7 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     let mut host_end = at;
     while host_end < limit && bytes[host_end] == b'.' && bytes.get(host_end + 1).is_some_and(u8::is_ascii_alphanumeric) {
         host_end += 1;
-        while host_end < limit && (bytes[host_end].is_ascii_alphanumeric() || bytes[host_end] == b'-') {
+        while host_end < limit && is(bytes[host_end], HOST) {
             host_end += 1;
         }
     }
@@ -382,7 +414,7 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         }
     }
     if matches!(scan.byte(end), b'/' | b'?' | b'#') {
-        end += bytes[end..].iter().take_while(|b| matches!(b, b'!' | b'#'..=b';' | b'=' | b'?'..=b'~')).count();
+        end += bytes[end..].iter().take_while(|b| is(**b, URL)).count();
     }
     let end = start + trimmed(&bytes[start..end]);
     let last = host.rsplit('.').next()?;

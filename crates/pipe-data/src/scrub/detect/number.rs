@@ -133,10 +133,11 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     }
     let letters =
         scan.before(at).is_ascii_alphanumeric() && at > scan.floor || scan.byte(run_end).is_ascii_alphabetic() || matches!(scan.before(at), b'_');
-    if letters || matches!(scan.before(at), b'-') || matches!(scan.byte(run_end), b'-' | b'_') {
-        if let Some(found) = secret::token(scan, at) {
-            return scan.push(found);
-        }
+    let dashed = matches!(scan.before(at), b'-') || matches!(scan.byte(run_end), b'-' | b'_');
+    if (letters || dashed)
+        && let Some(found) = secret::token(scan, at)
+    {
+        return scan.push(found);
     }
     if run > LONGEST_RUN {
         return run_end;

@@ -32,7 +32,7 @@ pub(in super::super) fn resolve_overlaps(hits: &mut Vec<Hit>) {
             free.push((from, hit.end));
         }
         for (start, end) in free {
-            kept.insert(start, Hit { start, end, ..hit.clone() });
+            kept.insert(start, Hit { start, end, ..hit });
         }
     }
     hits.extend(kept.into_values());

@@ -248,7 +248,8 @@ fn american(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     };
     let sizes = [1, 3, 3, 4];
     let n = country + 3;
-    if !window.shaped(&sizes[1 - country..]) && !(country == 0 && window.shaped(&[3, 7]) && scan.byte(window.end(1)) == b')') {
+    let joined = country == 0 && window.shaped(&[3, 7]) && scan.byte(window.end(1)) == b')';
+    if !(joined || window.shaped(&sizes[1 - country..])) {
         return None;
     }
     let n = if window.shaped(&[3, 7]) { 2 } else { n };
@@ -365,7 +366,9 @@ pub(super) fn local(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
     }
     let n = (2..=window.len.min(6)).rev().find(|&n| {
         let end = (1..n).all(|k| (1..=8).contains(&window.size(k))) && (0..n).filter(|k| window.size(*k) == 1).count() <= 1;
-        (6..=12).contains(&window.count(n)) && end && separated(scan, window, n)
+        let enough =
+            (7..=12).contains(&window.count(n)) || window.count(n) == 6 && (n == 3 && window.shaped(&[2, 2, 2]) || n == 2 && window.shaped(&[3, 3]));
+        enough && end && separated(scan, window, n)
     })?;
     let end = window.end(n);
     let ssn = window.shaped(&[3, 2, 4]);

@@ -5,7 +5,7 @@ use super::scan::{Found, Scan};
 
 const PROVINCES: &str = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼";
 /// What may end a plate instead of its last character.
-const ENDINGS: &str = "警学挂领港澳试超使应急";
+const ENDINGS: &str = "警学挂领港澳试超使";
 
 /// A plate around a digit run: back over letters and a separator to the province.
 pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
@@ -56,9 +56,8 @@ pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
     }
     if authority && !police && !mission {
         end += 1;
-        match scan.char_at(end) {
-            Some(c @ ('·' | '•' | '‧' | '・' | ' ' | '-' | '.')) => end += c.len_utf8(),
-            _ => {}
+        if let Some(c @ ('·' | '•' | '‧' | '・' | ' ' | '-' | '.')) = scan.char_at(end) {
+            end += c.len_utf8();
         }
     }
     let body = end;

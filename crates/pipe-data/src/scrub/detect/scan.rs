@@ -40,6 +40,18 @@ impl Found {
     }
 }
 
+/// The first anchor at or behind `at`. Eight bytes at a time: most of most texts are no anchors.
+fn next_anchor(bytes: &[u8], classes: &[Class; 256], mut at: usize) -> usize {
+    let class = |b: u8| classes[usize::from(b)] as u8;
+    while let Some(block) = bytes.get(at..at + 8) {
+        if block.iter().fold(0, |all, b| all | class(*b)) != 0 {
+            return at + block.iter().position(|b| class(*b) != 0).unwrap_or(0);
+        }
+        at += 8;
+    }
+    at + bytes[at.min(bytes.len())..].iter().take_while(|b| class(**b) == 0).count()
+}
+
 pub(super) struct Scan<'t> {
     pub(super) text: &'t str,
     pub(super) bytes: &'t [u8],
@@ -138,13 +150,7 @@ impl<'t> Scan<'t> {
         while at < bytes.len() {
             let class = classes[usize::from(bytes[at])];
             if class == Class::Plain {
-                at += 1;
-                // Eight at a time: most bytes of most texts are no anchors.
-                while let Some(block) = bytes.get(at..at + 8)
-                    && block.iter().fold(0, |all, b| all | classes[usize::from(*b)] as u8) == 0
-                {
-                    at += 8;
-                }
+                at = next_anchor(bytes, classes, at + 1);
                 continue;
             }
             at = match class {

@@ -85,6 +85,17 @@ const PREFIXES: &[(&str, usize)] = &[
     ("AC", 32),
 ];
 
+/// The bytes that some prefix begins with.
+const FIRST: [bool; 256] = {
+    let mut first = [false; 256];
+    let mut at = 0;
+    while at < PREFIXES.len() {
+        first[PREFIXES[at].0.as_bytes()[0] as usize] = true;
+        at += 1;
+    }
+    first
+};
+
 fn token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
 }
@@ -112,17 +123,18 @@ pub(super) fn token(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     if let Some(found) = json_web_token(scan, if scan.bytes[start..].starts_with(b"eyJ") { start } else { word }) {
         return Some(found);
     }
+    if !FIRST[usize::from(scan.bytes[start])] && !FIRST[usize::from(scan.bytes[word])] && scan.before(start) != b'.' {
+        if end - start > 64 {
+            scan.refused_until = end;
+        }
+        return None;
+    }
     for begin in [start, word].into_iter().take(if word == start { 1 } else { 2 }) {
         let value = &scan.bytes[begin..end];
-<<<<<<< HEAD
-        if let Some((prefix, _)) = PREFIXES.iter().find(|(prefix, least)| value.starts_with(prefix.as_bytes()) && value.len() >= prefix.len() + least)
-        {
-=======
         let fits = |prefix: &str, least: usize| {
             prefix.as_bytes()[0] == value[0] && value.len() >= prefix.len() + least && value.starts_with(prefix.as_bytes())
         };
         if let Some((prefix, _)) = PREFIXES.iter().find(|(prefix, least)| fits(prefix, *least)) {
->>>>>>> wip-detect
             let body = &value[prefix.len()..];
             // Short prefixes of letters alone begin words too.
             let letters = prefix.bytes().all(|b| b.is_ascii_alphabetic());

@@ -65,10 +65,11 @@ pub(super) struct WordSet {
 }
 
 impl WordSet {
-    pub(super) fn new(words: &[&'static str]) -> WordSet {
-        let size = (words.len() * 4).next_power_of_two();
+    /// Of words parted by bars.
+    pub(super) fn new(words: &'static str) -> WordSet {
+        let size = (words.split('|').count() * 4).next_power_of_two();
         let mut set = WordSet { slots: vec![&[]; size], mask: size - 1 };
-        for word in words {
+        for word in words.split('|') {
             let mut at = hash(word.as_bytes()) & set.mask;
             while !set.slots[at].is_empty() && set.slots[at] != word.as_bytes() {
                 at = (at + 1) & set.mask;
