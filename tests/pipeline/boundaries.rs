@@ -40,7 +40,7 @@ const HOMES: [(&str, &str); 17] = [
 ];
 
 /// What the tests of the root may use although it has another home: they read what a user would read.
-const TEST_ONLY: [&str; 2] = ["arrow-array", "parquet"];
+const TEST_ONLY: [&str; 3] = ["arrow-array", "arrow-ipc", "parquet"];
 
 /// The names of all direct dependencies, by package.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {

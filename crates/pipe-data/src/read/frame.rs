@@ -75,7 +75,7 @@ pub struct Framer {
 
 enum Kind {
     Text(Box<TextFramer>),
-    Table(TableFramer),
+    Table(Box<TableFramer>),
 }
 
 struct TextFramer {
@@ -125,7 +125,7 @@ impl Framer {
         if matches!(file.format, SourceFormat::Parquet | SourceFormat::Arrow) {
             let (table, columns, header) = TableFramer::open(file, source, wanted, chunk_records)?;
             let facts = FileFacts { path: file.shown(), format: file.format, encoding: TextEncoding::UTF_8, delimiter: 0, header, wanted: names };
-            return Ok(Framer { file: Arc::new(facts), kind: Kind::Table(table), columns, chunk_records, read: 0 });
+            return Ok(Framer { file: Arc::new(facts), kind: Kind::Table(Box::new(table)), columns, chunk_records, read: 0 });
         }
         let input = Input::text(file, source)?;
         let encoding = input.encoding;

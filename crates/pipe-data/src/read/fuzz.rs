@@ -258,20 +258,13 @@ fn tables_give_their_values() {
     }
 }
 
-proptest! {
-    #![proptest_config(config(64))]
-
-    #[test]
-    fn a_damaged_table_is_an_error_or_is_read(changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>(), whole in any::<bool>()) {
-        for (format, mut bytes) in tables() {
-            for (at, byte) in &changes {
-                let at = at.index(bytes.len());
-                bytes[at] = *byte;
-            }
-            if !whole {
-                bytes.truncate(cut.index(bytes.len()));
-            }
-            let _ = Reading { wanted: &["more", "text", "label"], ..Reading::of(format, "utf-8") }.read(&bytes);
+#[test]
+fn a_table_that_is_cut_short_is_an_error() {
+    for (format, bytes) in tables() {
+        for cut in (0..bytes.len()).step_by(17) {
+            let given = Reading { wanted: &["more", "text", "label"], ..Reading::of(format, "utf-8") }.read(&bytes[..cut]);
+            // A stream may end after any batch.
+            assert!(given.is_err() || (format == SourceFormat::Arrow && given.is_ok_and(|given| given.records.len() % 3 == 0)), "{cut}");
         }
     }
 }

@@ -30,6 +30,9 @@ enum Raw<'a> {
 /// What is done with each record: with its cells, or with what is wrong with it and in which column.
 pub(super) type EachRecord<'e> = &'e mut dyn FnMut(&RawRecord<'_>, Result<&mut [Cell<'_>], (Option<&str>, Reason)>) -> Result<()>;
 
+/// Fills the cells of a record from its text. On failure: the position of the column at fault, where one is.
+type CellsOf<'e> = &'e mut dyn for<'t> FnMut(&'t str, &mut [Cell<'t>]) -> Result<(), (Option<usize>, Reason)>;
+
 impl RawRecord<'_> {
     /// Its bytes without the line end; for a row of Arrow, the wanted columns as a JSON object.
     pub(crate) fn raw(&self) -> Cow<'_, [u8]> {
@@ -91,13 +94,7 @@ impl RawChunk {
         }
     }
 
-    fn each_text(
-        &self,
-        bytes: &[u8],
-        records: &[TextRecord],
-        each: EachRecord<'_>,
-        cells_of: &mut dyn for<'t> FnMut(&'t str, &mut [Cell<'t>]) -> Result<(), (Option<usize>, Reason)>,
-    ) -> Result<()> {
+    fn each_text(&self, bytes: &[u8], records: &[TextRecord], each: EachRecord<'_>, cells_of: CellsOf<'_>) -> Result<()> {
         let slots = &self.file.header.slots;
         let names: &[String] = &self.file.wanted;
         let mut spare: Vec<Cell<'static>> = Vec::with_capacity(slots.len());
