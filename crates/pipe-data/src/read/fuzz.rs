@@ -119,7 +119,7 @@ fn any_format() -> impl Strategy<Value = (SourceFormat, &'static str)> {
 
 /// `cases` unless `PROPTEST_CASES` says otherwise. Failures are shown, not kept in files.
 fn config(cases: u32) -> Config {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
+    let mut config = Config { failure_persistence: None, max_global_rejects: u32::MAX, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = cases;
     }
