@@ -30,7 +30,7 @@ fn report_adds_up(ingest: &Path) {
     assert_eq!(rows("out"), expected["unique_texts"]);
     assert_eq!(rows("duplicates"), expected["duplicate_rows"]);
     assert_eq!(rows("rejected"), 0);
-    assert_eq!(report["conflicting_labels"], expected["texts_with_two_labels"]);
+    assert_eq!(report["rows_together"]["conflicting_texts"], expected["texts_with_two_labels"]);
     let written: usize = ["train", "validation", "test"].iter().map(|split| Table::of_split(ingest, split).rows()).sum();
     assert_eq!(written as u64, rows("out"));
     for (entity, count) in expected["entities_in_unique_texts"].as_object().unwrap() {

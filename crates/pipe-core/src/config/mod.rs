@@ -96,7 +96,7 @@ impl StageKind {
     /// Part of every key. Bump when the same inputs and settings give other bytes than before.
     pub fn version(self) -> u32 {
         match self {
-            StageKind::Ingest => 2,
+            StageKind::Ingest => 3,
             StageKind::Tokenize => 2,
             StageKind::Train => 1,
             StageKind::Evaluate => 1,

@@ -27,9 +27,12 @@ const fn left_out(path: &'static str, values: &'static [&'static str]) -> Settin
 
 const INGEST: &[Setting] = &[
     left_out("source.paths", &[r#"["a.csv"]"#, r#"["b.csv", "c/*.csv"]"#]),
-    keyed("source.format", &["null", r#""csv""#, r#""tsv""#, r#""jsonl""#, r#""parquet""#]),
+    keyed("source.format", &["null", r#""csv""#, r#""tsv""#, r#""jsonl""#, r#""json""#, r#""parquet""#, r#""arrow""#, r#""lines""#, r#""text""#]),
     keyed("source.encoding", &[r#""utf-8""#, r#""mac-roman""#, r#""gb18030""#]),
     keyed("source.delimiter", &["null", r#"";""#, r#""|""#]),
+    // With paths there are none.
+    keyed("source.rows", &["[]"]),
+    keyed("source.compression", &[r#""auto""#, r#""none""#, r#""gzip""#, r#""zstd""#]),
     left_out("source.settle", &["null", r#""10m""#, r#""1h30m""#]),
     left_out("source.min_files", &["null", "1", "7"]),
     // One setting here, since roles depend on one another. All have a label: others need it.
@@ -82,6 +85,8 @@ const INGEST: &[Setting] = &[
     keyed("shard_rows", &["32768", "64"]),
     keyed("rejects.max_ratio", &["0.2", "0", "0.5"]),
     keyed("rejects.max_count", &["null", "0", "10"]),
+    // Another needs a key beside it.
+    keyed("rejects.recipient", &["null"]),
     left_out("drift.max_row_change", &["0.5", "null", "0.1"]),
     left_out("drift.columns", &["true", "false"]),
     left_out("drift.action", &[r#""warn""#, r#""gate""#]),
