@@ -117,7 +117,7 @@ impl<'p> Planner<'p> {
                 return Ok(Some(RawShard { source: self.at, start, chunks, end }));
             }
             if open.rows == 0 {
-                return Err(empty(&source.file.path));
+                return Err(empty(&source.file.shown()));
             }
             self.seen.rows.push(open.rows);
             self.bytes_before += self.sizes[self.at];

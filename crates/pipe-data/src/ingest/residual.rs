@@ -6,24 +6,28 @@ use std::path::Path;
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_schema::DataType;
-use pipe_core::config::ColumnScrub;
+use pipe_core::config::{ColumnScrub, ColumnType};
 use pipe_core::{Error, Result};
+use serde_json::Value;
 
 use crate::parquet_io::TableReader;
 use crate::scrub::Scrubber;
 
-use super::columns::Columns;
+use super::columns::{Columns, Kind};
 
 /// Fails where a scanned column of the file holds what its policy replaces.
 pub(super) fn check(path: &Path, columns: &Columns, scrubber: &Scrubber) -> Result<()> {
-    let scanned: Vec<&str> = columns.written().filter(|column| column.scrub == ColumnScrub::Scan).map(|column| column.name.as_str()).collect();
+    let is_json = |kind| matches!(kind, Kind::Extra { of: ColumnType::Json, .. });
+    let scanned: Vec<(&str, bool)> =
+        columns.written().filter(|column| column.scrub == ColumnScrub::Scan).map(|column| (column.name.as_str(), is_json(column.kind))).collect();
     let mut rows = 0;
     for batch in TableReader::open(path)? {
         let batch = batch?;
-        for name in &scanned {
+        for (name, json) in &scanned {
             // A made id is digits of a digest and a number.
             let Some(column) = batch.column_by_name(name) else { continue };
-            if let Some((row, hits)) = first_hit(column.as_ref(), scrubber) {
+            let residual = |text: &str| if *json { of_json(text, scrubber) } else { scrubber.residual(text) };
+            if let Some((row, hits)) = first_hit(column.as_ref(), &residual) {
                 return Err(Error::stage(format!(
                     "row {} of {} still holds {hits} values in `{name}` that its scrub policy replaces",
                     rows + row as u64 + 1,
@@ -37,23 +41,37 @@ pub(super) fn check(path: &Path, columns: &Columns, scrubber: &Scrubber) -> Resu
     Ok(())
 }
 
+/// Each string, key and number by itself, as they were scrubbed: what stands between them is no text.
+fn of_json(text: &str, scrubber: &Scrubber) -> usize {
+    fn of(value: &Value, scrubber: &Scrubber) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) => 0,
+            Value::String(text) => scrubber.residual(text),
+            Value::Number(number) => scrubber.residual(&number.to_string()),
+            Value::Array(items) => items.iter().map(|item| of(item, scrubber)).sum(),
+            Value::Object(map) => map.iter().map(|(key, item)| scrubber.residual(key) + of(item, scrubber)).sum(),
+        }
+    }
+    serde_json::from_str(text).map_or_else(|_| scrubber.residual(text), |value| of(&value, scrubber))
+}
+
 /// The first row with values that should not be there, and how many.
-fn first_hit(array: &dyn Array, scrubber: &Scrubber) -> Option<(usize, usize)> {
+fn first_hit(array: &dyn Array, residual: &dyn Fn(&str) -> usize) -> Option<(usize, usize)> {
     match array.data_type() {
         DataType::Utf8 => {
             let texts = array.as_string::<i32>();
             (0..texts.len()).find_map(|row| {
-                let hits = if texts.is_valid(row) { scrubber.residual(texts.value(row)) } else { 0 };
+                let hits = if texts.is_valid(row) { residual(texts.value(row)) } else { 0 };
                 (hits > 0).then_some((row, hits))
             })
         }
         DataType::List(_) => {
             let list = array.as_list::<i32>();
-            let (item, hits) = first_hit(list.values().as_ref(), scrubber)?;
+            let (item, hits) = first_hit(list.values().as_ref(), residual)?;
             let row = list.value_offsets().partition_point(|offset| *offset as usize <= item);
             Some((row.saturating_sub(1), hits))
         }
-        DataType::Struct(_) => array.as_struct().columns().iter().find_map(|column| first_hit(column.as_ref(), scrubber)),
+        DataType::Struct(_) => array.as_struct().columns().iter().find_map(|column| first_hit(column.as_ref(), residual)),
         _ => None,
     }
 }
