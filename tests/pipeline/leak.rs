@@ -96,7 +96,7 @@ fn planted(random: &mut Random) -> Planted {
         }
         5 => {
             let (exchange, line) = (200 + random.below(700), random.digits(4));
-            whole("call ", format!("({}) {exchange}-{line}", 201 + random.below(700)))
+            whole("call ", format!("({}) {exchange}-{line}", 201 + random.below(190)))
         }
         6 => whole("电话", format!("010-{}{}", 2 + random.below(7), random.digits(7))),
         7 => {
@@ -255,9 +255,15 @@ fn no_planted_value_is_left_anywhere() {
     };
     run("a run", &["run", "pipeline.yaml", "--log-format", "json"], 0);
     let report = read_json(&project.artifact("ingest").join("report.json"));
-    for command in ["ls", "status", "explain"] {
-        let arguments: &[&str] = if command == "explain" { &["explain", "pipeline.yaml", "ingest"] } else { &[command, "pipeline.yaml"] };
-        run(command, arguments, 0);
+    for arguments in [
+        &["ls", "--artifacts"][..],
+        &["status", "pipeline.yaml"],
+        &["explain", "pipeline.yaml", "ingest"],
+        &["head", "pipeline.yaml", "ingest.train", "-n", "2000"],
+        &["describe", "pipeline.yaml", "ingest"],
+        &["head", "pipeline.yaml", "ingest.rejects", "-n", "2000"],
+    ] {
+        run(&arguments.join(" "), arguments, 0);
     }
     project.write("pipeline.yaml", pipeline("0.001"));
     run("a run of too many rejects", &["run", "pipeline.yaml"], 12);

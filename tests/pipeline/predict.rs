@@ -75,7 +75,7 @@ fn a_wrong_model_or_input_says_what_to_do() {
         ("out/modle", "new-rows.csv", &[], &["out/modle", "export"]),
         (trained.to_str().unwrap(), "new-rows.csv", &[], &["is a trained model, not an export", "export stage", "model.onnx"]),
         ("model", "new-rows.csv", &[], &["is a trained model, not an export", "export stage"]),
-        ("out/model", "rows.txt", &[], &["cannot tell the format of rows.txt", ".csv, .tsv, .jsonl or .parquet"]),
+        ("out/model", "rows.txt", &[], &["cannot tell the format of rows.txt", ".csv, .tsv, .jsonl, .json, .parquet or .arrow"]),
         ("out/model", "old-rows.csv", &[], &["there is no file old-rows.csv"]),
         ("out/model", "empty.csv", &[], &["empty.csv holds no rows"]),
         ("out/model", "header.csv", &[], &["header.csv holds no rows"]),

@@ -18,7 +18,7 @@ pub const SHARED_PART: &str = "";
 
 /// Readable records of how an artifact came about. They count towards the content id, but no stage reads them,
 /// so a change in them alone reruns nothing.
-const REPORTS: [&str; 2] = ["report.json", "rejects.parquet"];
+const REPORTS: [&str; 3] = ["report.json", "report.md", "rejects.parquet"];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
