@@ -187,7 +187,8 @@ fn content(path: &Path) -> String {
     if !bytes.starts_with(b"PAR1") {
         return String::from_utf8_lossy(&bytes).into_owned();
     }
-    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    // A failed run may leave one that was only begun.
+    let Ok(reader) = SerializedFileReader::new(File::open(path).unwrap()) else { return String::from_utf8_lossy(&bytes).into_owned() };
     let mut text = format!("{:?}", reader.metadata());
     for row in reader.get_row_iter(None).unwrap() {
         let _ = writeln!(text, "{}", row.unwrap());
