@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 fn run(folder: &Path, policy: &str) -> Result<(), String> {
     let all: Vec<String> = Entity::ALL.iter().map(|entity| entity.name().to_owned()).collect();
     let policy = ScrubPolicy::resolve(policy, Some(&all)).map_err(|error| error.to_string())?;
-    let scrubber = Scrubber::new(&policy);
+    let scrubber = Scrubber::new(&policy, None).map_err(|error| error.message)?;
     let mut files = Vec::new();
     collect(folder, &mut files)?;
     files.sort();

@@ -5,16 +5,17 @@
 
 use std::time::Instant;
 
-use pipe_data::scrub::{EntityCounts, ScrubPolicy, Scrubber};
+use pipe_data::scrub::{ScrubCounts, ScrubPolicy, Scrubber};
 
 const ROWS: usize = 50_000;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), pipe_core::Error> {
-    let scrubber = Scrubber::new(&ScrubPolicy::resolve("standard", None)?);
+    let scrubber = Scrubber::new(&ScrubPolicy::resolve("standard", None)?, None)?;
     println!("| text | bytes a row | hits a row | find, MB/s | scrub, MB/s |");
     println!("|---|---|---|---|---|");
-    let kinds: [(&str, fn(usize) -> String); 5] = [
+    type MakeRow = fn(usize) -> String;
+    let kinds: [(&str, MakeRow); 5] = [
         ("without any anchor", without_anchors),
         ("English prose", english),
         ("English, three values a row", english_dense),
@@ -26,9 +27,9 @@ fn main() -> Result<(), pipe_core::Error> {
         let bytes: usize = rows.iter().map(String::len).sum();
         let mut hits = 0;
         let find = fastest(|| hits = rows.iter().map(|row| scrubber.find(row).len()).sum());
-        let mut counts = EntityCounts::default();
+        let mut counts = ScrubCounts::default();
         let mut length = 0;
-        let scrub = fastest(|| length = rows.iter().map(|row| scrubber.scrub(row, &mut counts).len()).sum());
+        let scrub = fastest(|| length = rows.iter().map(|row| scrubber.scrub(row, &mut counts).text.len()).sum());
         assert!(length > 0, "the work must not be optimised away");
         let speed = |seconds: f64| bytes as f64 / seconds / 1e6;
         println!("| {name} | {} | {:.1} | {:.0} | {:.0} |", bytes / ROWS, hits as f64 / ROWS as f64, speed(find), speed(scrub));

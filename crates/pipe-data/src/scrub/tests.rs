@@ -3,10 +3,10 @@ use std::sync::LazyLock;
 use super::*;
 
 /// Made once: compiling the patterns takes longer than any test here.
-static STANDARD: LazyLock<Scrubber> = LazyLock::new(|| Scrubber::new(&ScrubPolicy::resolve("standard", None).unwrap()));
+static STANDARD: LazyLock<Scrubber> = LazyLock::new(|| Scrubber::new(&ScrubPolicy::resolve("standard", None).unwrap(), None).unwrap());
 
 fn scrub(text: &str) -> String {
-    STANDARD.scrub(text, &mut EntityCounts::default()).into_owned()
+    STANDARD.scrub(text, &mut ScrubCounts::default()).text.into_owned()
 }
 
 /// Each text with what must become of it.
@@ -144,7 +144,7 @@ fn neighbours_do_not_hide_each_other() {
 fn policies_name_what_is_replaced() {
     let text = "@bob a@example.com";
     let with = |policy: &str, entities: Option<&[String]>| {
-        Scrubber::new(&ScrubPolicy::resolve(policy, entities).unwrap()).scrub(text, &mut EntityCounts::default()).into_owned()
+        Scrubber::new(&ScrubPolicy::resolve(policy, entities).unwrap(), None).unwrap().scrub(text, &mut ScrubCounts::default()).text.into_owned()
     };
     assert_eq!(with("none", None), text);
     assert_eq!(with("minimal", None), "@bob <EMAIL>");
@@ -156,8 +156,8 @@ fn policies_name_what_is_replaced() {
 
 #[test]
 fn a_clean_text_is_not_copied() {
-    let mut counts = EntityCounts::default();
-    assert!(matches!(STANDARD.scrub("nothing here, 12 or 3.5", &mut counts), Cow::Borrowed(_)));
+    let mut counts = ScrubCounts::default();
+    assert!(matches!(STANDARD.scrub("nothing here, 12 or 3.5", &mut counts).text, Cow::Borrowed(_)));
     assert_eq!(counts.total(), 0);
 }
 
@@ -208,7 +208,7 @@ fn planted_values_do_not_survive_and_scrubbing_twice_changes_nothing() {
 /// All types, also those that a policy leaves out.
 static ALL: LazyLock<Scrubber> = LazyLock::new(|| {
     let names: Vec<String> = Entity::ALL.iter().map(|entity| entity.name().to_owned()).collect();
-    Scrubber::new(&ScrubPolicy::resolve("standard", Some(&names)).unwrap())
+    Scrubber::new(&ScrubPolicy::resolve("standard", Some(&names)).unwrap(), None).unwrap()
 });
 
 /// Each text with the type of its one hit and what is hit; `""`: nothing of that type.
@@ -520,7 +520,7 @@ proptest::proptest! {
             proptest::prop_assert!(text.is_char_boundary(hit.start) && text.is_char_boundary(hit.end));
             from = hit.end;
         }
-        ALL.scrub(&text, &mut EntityCounts::default());
+        ALL.scrub(&text, &mut ScrubCounts::default());
     }
 
     #[test]
@@ -550,9 +550,9 @@ proptest::proptest! {
             _ => format!("https://example.com/p/{n}?q=1"),
         };
         let text = format!("{before}{value}{behind}");
-        let clean = ALL.scrub(&text, &mut EntityCounts::default()).into_owned();
+        let clean = ALL.scrub(&text, &mut ScrubCounts::default()).text.into_owned();
         proptest::prop_assert!(!clean.contains(&value), "type {which} survived");
-        proptest::prop_assert_eq!(ALL.scrub(&clean, &mut EntityCounts::default()), clean.as_str());
+        proptest::prop_assert_eq!(ALL.scrub(&clean, &mut ScrubCounts::default()).text, clean.as_str());
     }
 }
 

@@ -176,7 +176,7 @@ impl Case {
             let keys = |split: usize| split_of.iter().filter(move |(_, of)| **of == split).filter_map(|(at, _)| key(*at)).collect::<Vec<_>>();
             let (ours, theirs): (BTreeSet<u128>, Vec<u128>) = (keys(a).into_iter().collect(), keys(b));
             let both: Vec<u128> = theirs.into_iter().filter(|key| ours.contains(key)).collect();
-            Shared { rows: both.len() as u64, count: both.into_iter().collect::<BTreeSet<_>>().len() as u64 }
+            super::overlap::Shared { rows: both.len() as u64, count: both.into_iter().collect::<BTreeSet<_>>().len() as u64 }
         };
         for a in 0..names {
             for b in a + 1..names {
