@@ -141,8 +141,9 @@ fn planted(random: &mut Random) -> Planted {
         19 => whole("我的QQ是", format!("{}{}", 1 + random.below(9), random.digits(8))),
         20 => whole("护照号", format!("E{}", random.digits(8))),
         _ => {
+            // With its last character: seven digits alone stand in times and digests too.
             let number = random.digits(7);
-            part("地址：", format!("北京市朝阳区建国路{number}号"), number)
+            part("地址：", format!("北京市朝阳区建国路{number}号"), format!("{number}号"))
         }
     }
 }
