@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use pipe_core::{Error, IoContext, Result};
 use pipe_data::scrub::ScrubKey;
 use pipe_data::scrub::unseal::{Unsealer, open_records, parquet_files};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::cli::UnsealArgs;
 use crate::keygen::eprintln_note;
@@ -86,23 +88,37 @@ fn spooled() -> Result<File> {
 fn to_output<T>(args: &UnsealArgs, write: impl FnOnce(&mut dyn Write, &Path) -> Result<T>) -> Result<T> {
     match &args.output {
         Some(output) => aside(output, |path| {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).doing("write", path)?;
+            let file = OpenOptions::new().write(true).truncate(true).open(path).doing("write", path)?;
             write(&mut BufWriter::new(file), output)
         }),
         None => write(&mut BufWriter::new(std::io::stdout().lock()), Path::new("standard output")),
     }
 }
 
-/// Writes a file beside `output` and renames it: all of it is there, or nothing.
+/// Writes a file beside `output` and renames it: all of it is there, or nothing, after a signal too. Nobody else can read
+/// it at any time.
 fn aside<T>(output: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let name = output.file_name().ok_or_else(|| Error::usage("--output names no file"))?.to_string_lossy();
     let path = output.with_file_name(format!(".{name}.{}.part", ulid::Ulid::generate()));
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).doing("write", &path)?;
+    remove_at_signal(path.clone())?;
     let written = write(&path).and_then(|done| {
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).doing("write", &path)?;
         std::fs::rename(&path, output).doing("write", output)?;
         Ok(done)
     });
     written.inspect_err(|_| {
         let _ = std::fs::remove_file(&path);
     })
+}
+
+/// What is in the clear must not stay behind half written.
+fn remove_at_signal(path: PathBuf) -> Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|e| Error::internal(format!("cannot handle signals: {e}")))?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = std::fs::remove_file(&path);
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }

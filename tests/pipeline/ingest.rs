@@ -237,6 +237,7 @@ columns:
   text: text
   extra:
     stars: { type: integer }
+    price: { type: float }
     when: { type: time }
     channel: { from: via }
     origin: { value: crm }
@@ -250,11 +251,12 @@ rejects: { max_ratio: 0.6 }"#,
             json!({"text": "b", "stars": 4.5, "when": null, "via": 7, "meta": null}),
             json!({"text": "c", "via": "13812345678"}),
             json!({"text": "d", "stars": 13812345678u64}),
+            json!({"text": "e", "price": 13812345678.0}),
         ]),
     );
     project.run(&[]).code(0);
     let report = report(&project);
-    assert_eq!(report["rejected"], json!({"wrong_type": 1, "personal_data": 1}), "{report}");
+    assert_eq!(report["rejected"], json!({"wrong_type": 1, "personal_data": 2}), "{report}");
     assert_eq!(report["dropped_columns"], json!(["secret"]));
     assert_eq!(column(&project, "all", "text"), ["a", "c"]);
     assert_eq!(column(&project, "all", "channel"), ["mail", "<PHONE>"]);
@@ -299,6 +301,8 @@ fn wrong_settings_are_refused_before_any_work() {
         ("split: { by: files, files: { tset: [\"*\"] } }", &["no split `tset`"]),
         ("scrub: { columns: { txt: keep } }", &["`txt`", "did you mean `text`?"]),
         ("scrub: { columns: { text: drop } }", &["`text` cannot be dropped"]),
+        ("columns: { messages: m }\nscrub: { columns: { messages: redact } }", &["`redact` takes whole texts, and `messages` holds none"]),
+        ("columns: { time: t }\nscrub: { columns: { time: mask } }", &["`mask` takes whole texts, and `time` holds none"]),
     ] {
         let project = project(&format!("source: {{ paths: [tweets.csv] }}\n{with}"));
         project.run(&[]).fails(2, words);

@@ -1,5 +1,6 @@
 //! `cargo xtask pii-report`: how well the detectors of personal data do on labelled texts.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::args::Args;
@@ -22,8 +23,13 @@ pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let example = if args.flag("--speed") { "scrub_speed" } else { "pii_report" };
+    let rest: Vec<OsString> = args.into_rest().collect();
+    // Before the build, which takes minutes.
+    if example == "pii_report" && rest.is_empty() {
+        return Err(Error::usage("pii-report needs a folder of labelled texts"));
+    }
     let mut cargo = workspace.cargo("run");
-    cargo.args(["--release", "--quiet", "--package", "pipe-data", "--example", example, "--"]).args(args.into_rest());
+    cargo.args(["--release", "--quiet", "--package", "pipe-data", "--example", example, "--"]).args(rest);
     let status = workspace::run(&mut cargo)?;
     if status.code().is_none() {
         return Err(Error::new("the report was stopped"));

@@ -21,7 +21,9 @@ pub(crate) fn command(workspace: &Workspace, args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let args: Vec<OsString> = args.into_rest().collect();
-    setup::run_for(workspace, Path::new(args.first().map_or("", |file| file.to_str().unwrap_or_default())))?;
+    // Options may come before the file.
+    let file = args.iter().map(Path::new).find(|path| path.is_file());
+    setup::run_for(workspace, file.unwrap_or(Path::new("")))?;
     let pipe = match workspace.build_release()? {
         Ok(folder) => folder.join("pipe"),
         Err(failed) => return Ok(failed),

@@ -85,9 +85,12 @@ fn message_of(error: &PolarsError) -> String {
     }
 }
 
-/// The first line, as far as it is for people.
+/// The first line, as far as it is for people: without the tree of the query that polars shows of what it does not know.
 fn short(message: &str) -> String {
     let line = message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason is given").trim();
+    if let Some((known, _)) = line.split_once(" { ") {
+        return format!("{} is not supported", known.trim());
+    }
     if line.chars().count() <= MAX_MESSAGE { line.to_owned() } else { line.chars().take(MAX_MESSAGE).chain("…".chars()).collect() }
 }
 

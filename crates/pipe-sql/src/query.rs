@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use pipe_core::{Error, Result};
 use polars::sql::SQLContext;
 use sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query as Ast, SetExpr, Statement, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Expr, Ident, ObjectName, ObjectNamePart, Query as Ast, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor,
+    Visit, VisitMut, Visitor, VisitorMut,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserOptions};
@@ -64,11 +65,13 @@ impl Query {
         if let ControlFlow::Break(error) = Visit::visit(&statement, &mut found) {
             return Err(error);
         }
-        let Names { tables, local, names } = found;
+        let Names { tables, local, names, mut taken } = found;
         let tables: BTreeMap<TableName, String> =
             tables.into_iter().filter(|(table, _)| table.part.is_some() || !local.contains(&table.stage)).collect();
         let sql = if tables.keys().any(|table| table.part.is_some()) {
-            let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut OneName { tables: &tables });
+            taken.extend(tables.keys().filter(|table| table.part.is_none()).map(|table| table.stage.clone()));
+            taken.extend(local.iter().cloned());
+            let _: ControlFlow<()> = VisitMut::visit(&mut statement, &mut OneName { tables: &tables, taken: &taken });
             statement.to_string()
         } else {
             text.to_owned()
@@ -115,6 +118,8 @@ struct Names {
     tables: BTreeMap<TableName, String>,
     local: BTreeSet<String>,
     names: BTreeMap<String, String>,
+    /// Names that the query itself gives to tables.
+    taken: BTreeSet<String>,
 }
 
 impl Names {
@@ -150,7 +155,13 @@ impl Visitor for Names {
                 ControlFlow::Break(Error::usage("a query reads and changes nothing"))
             }
             SetExpr::Table(_) => ControlFlow::Break(Error::usage("`TABLE name` is not known here").hint("write SELECT * FROM name")),
-            _ => ControlFlow::Continue(()),
+            body => match twice(body) {
+                None => ControlFlow::Continue(()),
+                Some(name) => ControlFlow::Break(
+                    Error::usage(format!("the query reads `{name}` twice under one name"))
+                        .hint(format!("give each a name of its own: FROM {name} AS a JOIN {name} AS b ON …")),
+                ),
+            },
         }
     }
 
@@ -160,7 +171,10 @@ impl Visitor for Names {
                 let at = name.0.first().and_then(ObjectNamePart::as_ident).map(|ident| place(ident.span.start));
                 Err(only_stages(&format!("through a function ({})", at.unwrap_or_default())))
             }
-            TableFactor::Table { name, args: None, .. } => self.table(name),
+            TableFactor::Table { name, alias, args: None, .. } => {
+                self.taken.extend(alias.iter().map(|alias| alias.name.value.clone()));
+                self.table(name)
+            }
             TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } | TableFactor::UNNEST { .. } => Ok(()),
             _ => Err(only_stages("something else")),
         };
@@ -183,20 +197,76 @@ impl Visitor for Names {
     }
 }
 
-/// Makes `stage.split` one name, which polars can look up; columns then are those of `split`, as SQL has it with schemas.
+/// A table that one FROM has twice without a name that tells them apart: whose columns are meant nobody could say.
+fn twice(body: &SetExpr) -> Option<String> {
+    match body {
+        SetExpr::Select(select) => {
+            let mut factors = select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+            let mut met = BTreeSet::new();
+            factors.find_map(|factor| match factor {
+                TableFactor::Table { name, alias: None, .. } if !met.insert(name.to_string()) => Some(name.to_string()),
+                _ => None,
+            })
+        }
+        SetExpr::SetOperation { left, right, .. } => twice(left).or_else(|| twice(right)),
+        _ => None,
+    }
+}
+
+/// Makes `stage.split` one name, which polars can look up. Its columns are those of `split` too, as SQL has it with schemas,
+/// where no other table of the query is called so.
 struct OneName<'q> {
     tables: &'q BTreeMap<TableName, String>,
+    /// Names of other tables.
+    taken: &'q BTreeSet<String>,
+}
+
+impl OneName<'_> {
+    /// What the columns of a table are called by, if its name is one that the query reads.
+    fn alias(&self, stage: &str, part: &str) -> Option<Ident> {
+        let table = TableName { stage: stage.to_owned(), part: Some(part.to_owned()) };
+        if !self.tables.contains_key(&table) {
+            return None;
+        }
+        let alone = self.tables.keys().filter(|other| other.part.as_deref() == Some(part)).count() == 1 && !self.taken.contains(part);
+        Some(Ident::with_quote('"', if alone { part.to_owned() } else { table.to_string() }))
+    }
+
+    fn select(&self, body: &mut SetExpr) {
+        match body {
+            SetExpr::Select(select) => {
+                for item in &mut select.projection {
+                    if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
+                        && let [Some(stage), Some(part)] = name.0.iter().map(ObjectNamePart::as_ident).collect::<Vec<_>>().as_slice()
+                        && let Some(alias) = self.alias(&stage.value, &part.value)
+                    {
+                        *name = ObjectName(vec![ObjectNamePart::Identifier(alias)]);
+                    }
+                }
+            }
+            SetExpr::SetOperation { left, right, .. } => {
+                self.select(left);
+                self.select(right);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl VisitorMut for OneName<'_> {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Ast) -> ControlFlow<()> {
+        self.select(&mut query.body);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, alias, .. } = factor
             && let [Some(stage), Some(part)] = name.0.iter().map(ObjectNamePart::as_ident).collect::<Vec<_>>().as_slice()
+            && let Some(short) = self.alias(&stage.value, &part.value)
         {
             let table = TableName { stage: stage.value.clone(), part: Some(part.value.clone()) };
-            let short = Ident::with_quote('"', part.value.clone());
             *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::with_quote('"', table.to_string()))]);
             alias.get_or_insert(TableAlias { explicit: true, name: short, columns: Vec::new(), at: None });
         }
@@ -206,9 +276,9 @@ impl VisitorMut for OneName<'_> {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::CompoundIdentifier(parts) = expr
             && let [stage, part, _, ..] = parts.as_slice()
-            && self.tables.contains_key(&TableName { stage: stage.value.clone(), part: Some(part.value.clone()) })
+            && let Some(alias) = self.alias(&stage.value, &part.value)
         {
-            parts.remove(0);
+            parts.splice(..2, [alias]);
         }
         ControlFlow::Continue(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeBinaryBuilder, FixedSizeListBuilder, Int64Builder, UInt32Builder, UInt64Builder};
 use arrow_array::{ArrayRef, RecordBatch};
-use pipe_core::config::{ColumnScrub, Unmapped};
+use pipe_core::config::{ColumnScrub, Operator, Unmapped};
 use pipe_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -221,7 +221,7 @@ impl<'c> RowBuilder<'c> {
                             Some(text) => {
                                 changed |= column.is_content();
                                 let text = text.into_owned();
-                                if operator.operator != pipe_core::config::Operator::Keep {
+                                if operator.operator != Operator::Keep {
                                     *value = Value::Text(Cow::Owned(text));
                                 }
                             }
@@ -232,7 +232,7 @@ impl<'c> RowBuilder<'c> {
                 ColumnScrub::Scan => {
                     let counts = &mut self.counts[at];
                     match (column.kind, &mut *value) {
-                        (_, Value::Null | Value::Time(_) | Value::Boolean(_) | Value::Float(_)) => {}
+                        (_, Value::Null | Value::Time(_) | Value::Boolean(_)) => {}
                         // Written as they are, and looked at by people: personal data in them is a mistake in the settings.
                         (Kind::Id, Value::Text(text)) => {
                             if maker.scrubber.holds_any(text) {
@@ -253,9 +253,15 @@ impl<'c> RowBuilder<'c> {
                                 return Ok(Err(Refusal::Reject(at, Reason::PersonalData)));
                             }
                         }
-                        (_, Value::Integer(number)) => {
+                        (_, Value::Integer(_) | Value::Float(_)) => {
+                            // Of a number with a fraction its whole part: 13812345678.0 is what a table with gaps makes of one.
+                            let whole = match value {
+                                Value::Integer(number) => i128::from(*number),
+                                Value::Float(number) => *number as i128,
+                                _ => 0,
+                            };
                             // Shorter ones are counts and years.
-                            if number.unsigned_abs() >= 1_000_000 && maker.scrubber.holds_any(&number.to_string()) {
+                            if whole.unsigned_abs() >= 1_000_000 && maker.scrubber.holds_any(&whole.to_string()) {
                                 return Ok(Err(Refusal::Reject(at, Reason::PersonalData)));
                             }
                         }

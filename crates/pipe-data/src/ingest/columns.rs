@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use pipe_core::config::{ColumnScrub, ColumnType, IngestConfig};
+use pipe_core::config::{ColumnScrub, ColumnType, IngestConfig, Operator};
 use pipe_core::{Error, Result};
 use serde_json::Value;
 
-use crate::read::{Need, Wanted};
+use crate::read::Wanted;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +60,11 @@ pub(super) struct Columns {
 
 impl Columns {
     pub(super) fn new(config: &IngestConfig) -> Result<Columns> {
-        let mut columns = Columns { all: Vec::new(), wanted: Wanted::default(), context: None };
-        let scrub = |name: &str| config.scrub.columns.get(name).copied();
+        let mut columns = Columns { all: Vec::new(), wanted: Wanted::of(&config.columns), context: None };
+        // In the order of `wanted`: a constant takes no place there.
+        let mut sources = (0..columns.wanted.len()).map(Origin::Source);
+        let mut next_source = || sources.next().ok_or_else(|| Error::internal("a column is wanted of no source"));
+        let scrub_of = |name: &str| config.scrub.columns.get(name).copied().unwrap_or(ColumnScrub::Scan);
         for (role, source) in config.columns.roles() {
             let kind = match role {
                 "text_pair" => Kind::OptionalText,
@@ -76,30 +79,21 @@ impl Columns {
             if role == "context" {
                 columns.context = Some(columns.all.len());
             }
-            let scrub = scrub(role).unwrap_or(ColumnScrub::Scan);
-            if scrub == ColumnScrub::Drop && !matches!(kind, Kind::Group | Kind::Time) {
-                return Err(Error::usage(format!("the column `{role}` cannot be dropped: later stages read it"))
-                    .hint(format!("take `{role}` out of `columns:`, or choose another treatment in `scrub: {{ columns: … }}`")));
-            }
-            let need = if matches!(kind, Kind::Text | Kind::OptionalText) { Need::Text } else { Need::Any };
-            let origin = columns.want(source, &format!("columns.{role}"), need);
-            columns.all.push(Column { name: role.to_owned(), source: source.to_owned(), kind, origin, scrub });
+            let scrub = scrub_of(role);
+            check_scrub(role, kind, scrub)?;
+            columns.all.push(Column { name: role.to_owned(), source: source.to_owned(), kind, origin: next_source()?, scrub });
         }
         for (name, extra) in &config.columns.extra {
-            let source = extra.from.as_deref().unwrap_or(name);
             let origin = match &extra.value {
                 Some(value) => Origin::Constant(value.clone()),
-                None => {
-                    let need = if extra.required { Need::Any } else { Need::Optional };
-                    columns.want(source, &format!("columns.extra.{name}"), need)
-                }
+                None => next_source()?,
             };
             columns.all.push(Column {
                 name: name.clone(),
-                source: source.to_owned(),
+                source: extra.from.as_deref().unwrap_or(name).to_owned(),
                 kind: Kind::Extra { of: extra.kind, required: extra.required },
                 origin,
-                scrub: scrub(name).unwrap_or(ColumnScrub::Scan),
+                scrub: scrub_of(name),
             });
         }
         if let Some(unknown) = config.scrub.columns.keys().find(|name| columns.all.iter().all(|column| column.name != **name)) {
@@ -111,12 +105,6 @@ impl Columns {
             });
         }
         Ok(columns)
-    }
-
-    fn want(&mut self, source: &str, setting: &str, need: Need) -> Origin {
-        // A column may be wanted twice: by a role and by an extra column.
-        self.wanted.push(source, setting, need);
-        Origin::Source(self.wanted.len() - 1)
     }
 
     /// Columns that are written, with the id first whether the source has one or not.
@@ -136,6 +124,21 @@ impl Columns {
     }
 }
 
+/// What is asked for a role must be possible: an operator that did nothing would let values through.
+fn check_scrub(role: &str, kind: Kind, scrub: ColumnScrub) -> Result<()> {
+    match scrub {
+        ColumnScrub::Drop if !matches!(kind, Kind::Group | Kind::Time) => {
+            Err(Error::usage(format!("the column `{role}` cannot be dropped: later stages read it"))
+                .hint(format!("take `{role}` out of `columns:`, or choose another treatment in `scrub: {{ columns: … }}`")))
+        }
+        ColumnScrub::Whole(operator) if operator.operator != Operator::Keep && matches!(kind, Kind::Answers | Kind::Messages | Kind::Time) => {
+            Err(Error::usage(format!("`{}` takes whole texts, and `{role}` holds none", operator.operator.name()))
+                .hint("its texts are scanned unless you say otherwise; answers go by what becomes of their context"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Column {
     pub(super) fn field(&self) -> Field {
         let nullable = match self.kind {
@@ -151,7 +154,7 @@ impl Column {
     pub(super) fn data_type(&self) -> DataType {
         // An operator that takes the whole value leaves text.
         if let ColumnScrub::Whole(operator) = self.scrub
-            && operator.operator != pipe_core::config::Operator::Keep
+            && operator.operator != Operator::Keep
             && matches!(self.kind, Kind::Extra { .. })
         {
             return DataType::Utf8;
@@ -178,7 +181,7 @@ impl Column {
 
     /// Whether it may hold personal data on purpose: nothing of it may stand in statistics.
     pub(super) fn is_kept(&self) -> bool {
-        matches!(self.scrub, ColumnScrub::Whole(operator) if operator.operator == pipe_core::config::Operator::Keep)
+        matches!(self.scrub, ColumnScrub::Whole(operator) if operator.operator == Operator::Keep)
     }
 }
 

@@ -129,49 +129,39 @@ fn of_lines(lines: &[Vec<u8>]) -> Guess {
 }
 
 /// The share of pairs of high bytes that are characters of GB 2312's first level, sorted by sound and in daily use, or
-/// its punctuation. Absent variety means another language: Korean has such pairs too, all from the first half.
+/// its punctuation. Its second half is told apart: Korean has such pairs too, all from the first half.
 fn chinese(lines: &[Vec<u8>]) -> f64 {
-    let (mut pairs, mut common, mut second_half) = (0u64, 0u64, 0u64);
-    for line in lines {
-        let mut at = 0;
-        while at + 1 < line.len() {
-            if line[at] < 0x81 {
-                at += 1;
-                continue;
-            }
-            pairs += 1;
-            let (lead, trail) = (line[at], line[at + 1]);
-            if matches!(lead, 0xa1..=0xa3 | 0xb0..=0xd7) && trail >= 0xa1 {
-                common += 1;
-                second_half += u64::from((0xc9..=0xd7).contains(&lead));
-            }
-            at += 2;
-        }
-    }
-    if pairs == 0 || (second_half as f64) < 0.1 * pairs as f64 { 0.0 } else { common as f64 / pairs as f64 }
+    let common = |lead, trail| matches!(lead, 0xa1..=0xa3 | 0xb0..=0xd7) && trail >= 0xa1;
+    share_of_pairs(lines, common, |lead, _| (0xc9..=0xd7).contains(&lead), 0.1)
 }
 
-/// The share of pairs that are characters of Big5's first level, in daily use, or its punctuation. Absent low second
-/// bytes, of which Chinese has many, it is another language.
+/// The share of pairs that are characters of Big5's first level, in daily use, or its punctuation. Low second bytes, of
+/// which Chinese has many, tell it from other languages.
 fn traditional(lines: &[Vec<u8>]) -> f64 {
-    let (mut pairs, mut common, mut low) = (0u64, 0u64, 0u64);
+    let common = |lead, trail| matches!(lead, 0xa1..=0xc6) && matches!(trail, 0x40..=0x7e | 0xa1..=0xfe);
+    share_of_pairs(lines, common, |_, trail| trail < 0x80, 0.15)
+}
+
+/// The share of pairs of bytes, the first one high, that are `common`; 0 where fewer than `least` of all are common and `telling`.
+fn share_of_pairs(lines: &[Vec<u8>], common: impl Fn(u8, u8) -> bool, telling: impl Fn(u8, u8) -> bool, least: f64) -> f64 {
+    let (mut pairs, mut commons, mut tellings) = (0u64, 0u64, 0u64);
     for line in lines {
         let mut at = 0;
         while at + 1 < line.len() {
-            if line[at] < 0x81 {
+            let (lead, trail) = (line[at], line[at + 1]);
+            if lead < 0x81 {
                 at += 1;
                 continue;
             }
             pairs += 1;
-            let (lead, trail) = (line[at], line[at + 1]);
-            if matches!(lead, 0xa1..=0xc6) && matches!(trail, 0x40..=0x7e | 0xa1..=0xfe) {
-                common += 1;
-                low += u64::from(trail < 0x80);
+            if common(lead, trail) {
+                commons += 1;
+                tellings += u64::from(telling(lead, trail));
             }
             at += 2;
         }
     }
-    if pairs == 0 || (low as f64) < 0.15 * pairs as f64 { 0.0 } else { common as f64 / pairs as f64 }
+    if pairs == 0 || (tellings as f64) < least * pairs as f64 { 0.0 } else { commons as f64 / pairs as f64 }
 }
 
 /// How plausible the characters beyond ASCII are in their places, from -2 to 1 each on average.

@@ -262,6 +262,10 @@ impl TextFramer {
         let path = &file.shown();
         loop {
             match self.framing.step(self.window.bytes(), self.window.is_last()) {
+                Step::Record { fault: Some(Reason::UnclosedQuote), .. } => {
+                    return Err(Error::input(format!("the first line of {} has a quote that never closes", path.display()))
+                        .hint("is it a header, and is `format:` right?"));
+                }
                 Step::Record { fault: Some(_), .. } => return Err(long_header(path)),
                 Step::Record { gap, length, .. } => {
                     let record = without_line_end(&self.window.bytes()[gap..gap + length]);
@@ -289,6 +293,8 @@ impl TextFramer {
         let mut at = 0;
         while records.len() < chunk_records && at < CHUNK_BYTES {
             match self.framing.step(&self.window.bytes()[at..], self.window.is_last()) {
+                // So that a chunk ends at the same place however much of the gap is in memory.
+                Step::Record { gap, .. } | Step::More { gap } if gap > CHUNK_BYTES && !records.is_empty() => break,
                 Step::Record { gap, length, fault } if length <= MAX_RECORD => {
                     let bytes = self.window.bytes();
                     self.offset += self.source_length(&bytes[at..at + gap]);
@@ -313,7 +319,14 @@ impl TextFramer {
                     }
                     break;
                 }
-                Step::More { .. } => self.grow(path, read + records.len() as u64)?,
+                Step::More { gap } => {
+                    // Blank lines before a chunk are no part of it, however many they are.
+                    if records.is_empty() {
+                        self.offset += self.source_length(&self.window.bytes()[..gap]);
+                        self.window.consume(gap);
+                    }
+                    self.grow(path, read + records.len() as u64)?;
+                }
                 Step::End => break,
             }
         }

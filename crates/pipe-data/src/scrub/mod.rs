@@ -300,14 +300,6 @@ impl Scrubber {
         }
     }
 
-    /// Whether a hit in a text that went through this scrubber is what an operator wrote.
-    pub fn is_own_output(&self, text: &str, hit: &Hit) -> bool {
-        let Some(rule) = self.rules.iter().find(|rule| rule.entity == hit.entity) else { return false };
-        let mut left = Vec::new();
-        self.without_output(text, *hit, rule, &mut left);
-        left.is_empty()
-    }
-
     /// How many values of enforced types are left in a text: none in one that went through this scrubber. The model is not
     /// asked again.
     pub fn residual(&self, clean: &str) -> usize {

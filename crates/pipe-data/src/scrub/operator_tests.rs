@@ -277,7 +277,5 @@ proptest! {
         let clean = scrub(scrubber, &text);
         prop_assert_eq!(scrubber.residual(&clean), 0);
         prop_assert_eq!(scrub(scrubber, &clean), clean.clone());
-        let hits = scrubber.find(&clean);
-        prop_assert!(hits.iter().all(|hit| scrubber.is_own_output(&clean, hit)));
     }
 }
