@@ -12,7 +12,9 @@ pub(crate) fn command(args: &KeygenArgs) -> Result<u8> {
         let public = unseal::new_recipient(&args.file)?;
         // Alone on standard output, for scripts.
         print_result(&public);
-        eprintln_note(&format!("{file} opens what is sealed to this key; put the key into `rejects: {{ recipient: … }}`, beside a `scrub: {{ key: … }}`, and the file elsewhere"));
+        eprintln_note(&format!(
+            "{file} opens what is sealed to this key; put the key into `rejects: {{ recipient: … }}`, beside a `scrub: {{ key: … }}`, and the file elsewhere"
+        ));
     } else {
         let key = ScrubKey::generate()?;
         key.write_new(&args.file)?;

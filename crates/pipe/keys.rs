@@ -213,6 +213,9 @@ impl KeyContext<'_> {
         match &step.stage.config {
             StageConfig::Ingest(config) => {
                 self.add_key(config.scrub.key.as_ref(), &mut environment)?;
+                if config.scrub.ner.is_some() {
+                    environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
+                }
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
                 // From the extension where the file does not say; paths themselves are no part of a key.
                 let formats: Vec<String> = sources.iter().map(|source| format!("{:?}", source.format).to_lowercase()).collect();

@@ -10,7 +10,7 @@ use pipe_onnx::TokenClassifier;
 
 /// Opens the token-classification model in `folder`.
 pub(crate) fn open(folder: &Path, native: &NativeLibraries) -> Result<EntityModel> {
-    ner::open(folder, |labels| {
+    ner::open(folder, native.onnxruntime_version()?, |labels| {
         let classifier = TokenClassifier::open(folder, native, labels)?;
         Ok(Arc::new(move |batch| classifier.score(batch)))
     })

@@ -288,6 +288,39 @@ fn ids_and_classes_that_are_personal_are_refused() {
 }
 
 #[test]
+fn listed_keys_are_found_whatever_they_look_like() {
+    let project = project("source: { paths: [rows.jsonl] }\ncolumns: { text: text, required: [\"@timestamp\"], forbidden: [\"user#id\"] }");
+    project.write("rows.jsonl", lines([json!({"text": "a", "user#id": 1}), json!({"text": "b"})]));
+    project.run(&[]).fails(12, &["rows.jsonl", "`@timestamp`"]);
+    project.write("rows.jsonl", lines([json!({"text": "a", "@timestamp": 1, "user#id": 1}), json!({"text": "b"})]));
+    project.run(&[]).fails(12, &["rows.jsonl", "`user#id`"]);
+    project.write("rows.jsonl", lines([json!({"text": "a", "@timestamp": 1}), json!({"text": "b"})]));
+    project.run(&[]).code(0);
+}
+
+#[test]
+fn members_whose_keys_become_one_are_all_there() {
+    let project = project("source: { paths: [rows.jsonl] }\ncolumns: { text: text, extra: { meta: { type: json } } }");
+    project.write("rows.jsonl", lines([json!({"text": "a", "meta": {"a@example.com": 1, "b@example.com": 2}})]));
+    project.run(&[]).code(0);
+    assert_eq!(column(&project, "all", "meta"), [r#"{"<EMAIL>":1,"<EMAIL>_2":2}"#]);
+}
+
+#[test]
+fn what_is_kept_hides_nothing() {
+    let project = project("source: { paths: [rows.jsonl] }\ncolumns: { text: text, id: nr }\nscrub: { operators: { url: keep, phone: drop_row } }");
+    let row = |nr: &str, text: &str| json!({"nr": nr, "text": text});
+    project.write(
+        "rows.jsonl",
+        lines([row("1", "see https://example.com/u/zhang@example.org now"), row("13812345678", "an id"), row("3", "call 13812345678")]),
+    );
+    project.run(&[]).code(0);
+    let text = column(&project, "all", "text");
+    assert!(text.len() == 1 && text[0].starts_with("see https://example.com") && !text[0].contains("zhang"), "{text:?}");
+    assert_eq!((&report(&project)["rows"]["filtered"], &report(&project)["rows"]["rejected"]), (&json!(2), &json!(0)));
+}
+
+#[test]
 fn wrong_settings_are_refused_before_any_work() {
     for (with, words) in [
         ("columns: { text: a, label: a }", &["the column `a` is both"][..]),
@@ -302,6 +335,8 @@ fn wrong_settings_are_refused_before_any_work() {
         ("scrub: { columns: { txt: keep } }", &["`txt`", "did you mean `text`?"]),
         ("scrub: { columns: { text: drop } }", &["`text` cannot be dropped"]),
         ("columns: { messages: m }\nscrub: { columns: { messages: redact } }", &["`redact` takes whole texts, and `messages` holds none"]),
+        ("columns: { question: q, context: c, answers: a }\nscrub: { columns: { context: mask } }", &["`context` cannot be replaced"]),
+        ("scrub: { model: m, operators: { phone: keep } }", &["a model's policy is taken as it is"]),
         ("columns: { time: t }\nscrub: { columns: { time: mask } }", &["`mask` takes whole texts, and `time` holds none"]),
     ] {
         let project = project(&format!("source: {{ paths: [tweets.csv] }}\n{with}"));

@@ -171,3 +171,19 @@ fn a_model_asks_for_the_key_that_its_rows_were_scrubbed_with() {
     project.edit("model: out/model", "model: out/model, key: { file: key }");
     project.run(&[]).code(0);
 }
+
+#[test]
+fn a_model_brings_what_is_done_with_whole_columns() {
+    let project = Project::finished();
+    let path = project.path("out/model/pipe.json");
+    let mut provenance = read_json(&path);
+    provenance["scrub"]["columns"] = serde_json::json!({"note": {"operator": "redact", "keep_last": 0}});
+    std::fs::write(&path, provenance.to_string()).unwrap();
+    project.write("rows.csv", "text,note\nhello,Bo Li of room 12\n");
+    project.write(
+        "pipeline.yaml",
+        "version: 1\nname: model\nstages:\n  ingest:\n    uses: ingest\n    with:\n      source: { paths: [rows.csv] }\n      columns: { text: text, extra: { note: {} } }\n      scrub: { model: out/model }\n",
+    );
+    project.run(&[]).code(0);
+    assert_eq!(Table::of_split(&project.artifact("ingest"), "all").strings("note"), [""]);
+}

@@ -265,13 +265,13 @@ fn the_same_split_of_two_stages_stays_two_tables() {
     let count = |query: &str| json(&ask(query).code(0).stdout)[0]["n"].as_u64().unwrap();
     let (all, some) = (rows_of(&project, "ingest")["train"] as u64, rows_of(&project, "some")["train"] as u64);
     assert!(some < all);
-    assert_eq!(count("SELECT COUNT(*) AS n FROM ingest.train CROSS JOIN some.train"), all * some);
-    assert_eq!(count("SELECT COUNT(*) AS n FROM ingest.train JOIN some.train ON ingest.train.id = some.train.id"), some);
+    assert_eq!(count("SELECT COUNT(*) AS n FROM ingest.train CROSS JOIN \"some\".train"), all * some);
+    assert_eq!(count("SELECT COUNT(*) AS n FROM ingest.train JOIN \"some\".train ON ingest.train.id = \"some\".train.id"), some);
     // Of the left one are those that the right one lacks.
-    let lost = "SELECT COUNT(ingest.train.id) AS n FROM ingest.train LEFT JOIN some.train ON ingest.train.id = some.train.id WHERE some.train.text IS NULL";
+    let lost = "SELECT COUNT(ingest.train.id) AS n FROM ingest.train LEFT JOIN \"some\".train ON ingest.train.id = \"some\".train.id WHERE \"some\".train.text IS NULL";
     assert_eq!(count(lost), all - some);
     let first = json(&ask("SELECT ingest.train.* FROM ingest.train LIMIT 1").code(0).stdout);
     assert_eq!(first[0]["id"], json(&ask("SELECT train.id FROM ingest.train LIMIT 1").code(0).stdout)[0]["id"]);
     ask("SELECT COUNT(*) AS n FROM ingest.train JOIN ingest.train ON 1 = 1").fails(2, &["reads `ingest.train` twice", "AS a JOIN"]);
-    ask("SELECT id FROM ingest WHERE EXISTS (SELECT 1 FROM some)").fails(2, &["is not supported"]);
+    ask("SELECT id FROM ingest WHERE EXISTS (SELECT 1 FROM \"some\")").fails(2, &["is not supported"]);
 }

@@ -148,6 +148,11 @@ impl ColumnsConfig {
         roles
     }
 
+    /// Columns that files must have, and those that they may not have.
+    pub fn listed(&self) -> Vec<String> {
+        self.required.iter().chain(&self.forbidden).cloned().collect()
+    }
+
     pub fn has_text(&self) -> bool {
         self.text != "text" || (self.question.is_none() && self.prompt.is_none() && self.messages.is_none())
     }

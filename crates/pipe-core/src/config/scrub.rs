@@ -308,6 +308,13 @@ impl ScrubConfig {
                 known_name("scrub.operators", entity, &ENTITIES)?;
             }
         }
+        if self.model.is_some() && (self.policy != ScrubConfig::default().policy || self.entities.is_some() || !self.operators.is_empty()) {
+            return Err(Complaint::new(
+                "scrub.model",
+                "a model's policy is taken as it is: `policy`, `entities` and `operators` say nothing beside it",
+            )
+            .hint("take them out, or `model`"));
+        }
         let whole = self.columns.values().filter_map(|column| match column {
             ColumnScrub::Whole(operator) => Some(operator),
             ColumnScrub::Scan | ColumnScrub::Drop => None,

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use crate::read::seal::Sealer;
 use crate::read::{Cell, KeyNames, Place, RawRecord, Reason, Reject};
-use crate::scrub::{Edits, ScrubCounts, Scrubber};
+use crate::scrub::{Edits, Personal, ScrubCounts, Scrubber};
 
 use super::assign::{NearSigner, RowDigest, Splitter};
 use super::builder::ColumnBuilder;
@@ -62,6 +62,8 @@ pub(super) struct RowMaker<'c> {
     pub(super) unmapped: Unmapped,
     /// For the raw bytes of rejects, where somebody may see them.
     pub(super) sealer: Option<&'c Sealer>,
+    /// Columns that files must or may not have.
+    pub(super) listed: Vec<String>,
 }
 
 /// Why a record gives no row.
@@ -85,8 +87,8 @@ pub(super) struct RowBuilder<'c> {
     counts: Vec<ScrubCounts>,
     /// Classes of this chunk: what the merge will refuse must not get into the store.
     classes: Labels,
-    /// Whether a class name holds personal data.
-    personal: HashMap<String, bool>,
+    /// Which class names hold personal data.
+    personal: HashMap<String, Personal>,
     notes: ShardNotes,
 }
 
@@ -235,22 +237,22 @@ impl<'c> RowBuilder<'c> {
                         (_, Value::Null | Value::Time(_) | Value::Boolean(_)) => {}
                         // Written as they are, and looked at by people: personal data in them is a mistake in the settings.
                         (Kind::Id, Value::Text(text)) => {
-                            if maker.scrubber.holds_any(text) {
-                                return Ok(Err(Refusal::Reject(at, Reason::PersonalData)));
+                            if let Some(refusal) = refusal(maker.scrubber.personal(text)?, at) {
+                                return Ok(Err(refusal));
                             }
                         }
                         (Kind::Label, Value::Text(text)) => {
                             let personal = match self.personal.get(text.as_ref()) {
                                 Some(personal) => *personal,
                                 None => {
-                                    let personal = maker.scrubber.holds_any(text);
+                                    let personal = maker.scrubber.personal(text)?;
                                     self.classes.id_of(text)?;
                                     self.personal.insert(text.to_string(), personal);
                                     personal
                                 }
                             };
-                            if personal {
-                                return Ok(Err(Refusal::Reject(at, Reason::PersonalData)));
+                            if let Some(refusal) = refusal(personal, at) {
+                                return Ok(Err(refusal));
                             }
                         }
                         (_, Value::Integer(_) | Value::Float(_)) => {
@@ -261,8 +263,10 @@ impl<'c> RowBuilder<'c> {
                                 _ => 0,
                             };
                             // Shorter ones are counts and years.
-                            if whole.unsigned_abs() >= 1_000_000 && maker.scrubber.holds_any(&whole.to_string()) {
-                                return Ok(Err(Refusal::Reject(at, Reason::PersonalData)));
+                            if whole.unsigned_abs() >= 1_000_000
+                                && let Some(refusal) = refusal(maker.scrubber.personal(&whole.to_string())?, at)
+                            {
+                                return Ok(Err(refusal));
                             }
                         }
                         (_, Value::Text(text)) => {
@@ -273,6 +277,10 @@ impl<'c> RowBuilder<'c> {
                             }
                             if let Cow::Owned(clean) = clean.text {
                                 changed |= column.is_content();
+                                // An operator may leave nothing of it.
+                                if column.kind == Kind::Text && clean.trim().is_empty() {
+                                    return Ok(Err(Refusal::Reject(at, Reason::EmptyText)));
+                                }
                                 if let Some(edits) = edits {
                                     context_edits = Some((text.to_string(), edits));
                                 }
@@ -330,6 +338,15 @@ impl<'c> RowBuilder<'c> {
         columns.extend(self.columns.iter_mut().map(ColumnBuilder::finish));
         let batch = RecordBatch::try_new(Arc::clone(&schema.arrow), columns);
         Ok((batch.map_err(|e| Error::internal(format!("columns do not fit their schema: {e}")))?, self.notes))
+    }
+}
+
+/// Why a row with such an id, class or number is none.
+fn refusal(personal: Personal, column: usize) -> Option<Refusal> {
+    match personal {
+        Personal::No => None,
+        Personal::Yes => Some(Refusal::Reject(column, Reason::PersonalData)),
+        Personal::DropsRow => Some(Refusal::Filter),
     }
 }
 
@@ -416,7 +433,12 @@ fn scrub_json(json: &mut Json, scrubber: &Scrubber, counts: &mut ScrubCounts) ->
                 if !stays || !scrub_json(&mut item, scrubber, counts)? {
                     return Ok(false);
                 }
-                map.insert(changed.unwrap_or(key), item);
+                // Two keys may have become one.
+                let key = changed.unwrap_or(key);
+                let names = std::iter::once(key.clone()).chain((2..).map(|at| format!("{key}_{at}")));
+                if let Some(free) = names.into_iter().find(|name| !map.contains_key(name)) {
+                    map.insert(free, item);
+                }
             }
             Ok(true)
         }

@@ -8,6 +8,7 @@ use pipe_core::{Error, Result};
 use serde_json::Value;
 
 use crate::read::Wanted;
+use crate::scrub::ScrubPolicy;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +60,12 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub(super) fn new(config: &IngestConfig) -> Result<Columns> {
+    /// What is done with each is the policy's to say: it may be that of a model.
+    pub(super) fn new(config: &IngestConfig, policy: &ScrubPolicy) -> Result<Columns> {
         let mut columns = Columns { all: Vec::new(), wanted: Wanted::of(&config.columns), context: None };
         // In the order of `wanted`: a constant takes no place there.
         let mut sources = (0..columns.wanted.len()).map(Origin::Source);
         let mut next_source = || sources.next().ok_or_else(|| Error::internal("a column is wanted of no source"));
-        let scrub_of = |name: &str| config.scrub.columns.get(name).copied().unwrap_or(ColumnScrub::Scan);
         for (role, source) in config.columns.roles() {
             let kind = match role {
                 "text_pair" => Kind::OptionalText,
@@ -79,8 +80,8 @@ impl Columns {
             if role == "context" {
                 columns.context = Some(columns.all.len());
             }
-            let scrub = scrub_of(role);
-            check_scrub(role, kind, scrub)?;
+            let scrub = policy.column(role);
+            check_scrub(role, kind, scrub, config.columns.answers.is_some())?;
             columns.all.push(Column { name: role.to_owned(), source: source.to_owned(), kind, origin: next_source()?, scrub });
         }
         for (name, extra) in &config.columns.extra {
@@ -93,7 +94,7 @@ impl Columns {
                 source: extra.from.as_deref().unwrap_or(name).to_owned(),
                 kind: Kind::Extra { of: extra.kind, required: extra.required },
                 origin,
-                scrub: scrub_of(name),
+                scrub: policy.column(name),
             });
         }
         if let Some(unknown) = config.scrub.columns.keys().find(|name| columns.all.iter().all(|column| column.name != **name)) {
@@ -125,7 +126,7 @@ impl Columns {
 }
 
 /// What is asked for a role must be possible: an operator that did nothing would let values through.
-fn check_scrub(role: &str, kind: Kind, scrub: ColumnScrub) -> Result<()> {
+fn check_scrub(role: &str, kind: Kind, scrub: ColumnScrub, answers: bool) -> Result<()> {
     match scrub {
         ColumnScrub::Drop if !matches!(kind, Kind::Group | Kind::Time) => {
             Err(Error::usage(format!("the column `{role}` cannot be dropped: later stages read it"))
@@ -134,6 +135,9 @@ fn check_scrub(role: &str, kind: Kind, scrub: ColumnScrub) -> Result<()> {
         ColumnScrub::Whole(operator) if operator.operator != Operator::Keep && matches!(kind, Kind::Answers | Kind::Messages | Kind::Time) => {
             Err(Error::usage(format!("`{}` takes whole texts, and `{role}` holds none", operator.operator.name()))
                 .hint("its texts are scanned unless you say otherwise; answers go by what becomes of their context"))
+        }
+        ColumnScrub::Whole(operator) if operator.operator != Operator::Keep && role == "context" && answers => {
+            Err(Error::usage("`context` cannot be replaced as a whole: the answers stand in it").hint("scan it, or leave `answers` out"))
         }
         _ => Ok(()),
     }

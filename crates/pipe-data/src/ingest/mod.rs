@@ -39,7 +39,7 @@ use pipe_core::{Error, IoContext, Progress, Result, Summary};
 use serde_json::json;
 
 use crate::read::seal::Sealer;
-use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
+use crate::scrub::{EntityModel, Personal, ScrubKey, ScrubPolicy, Scrubber};
 
 use assign::{AssignConfig, Assigner, Splitter};
 use collect::Collector;
@@ -82,6 +82,8 @@ struct Scrub {
     /// Of the key that is used, if one is.
     key_id: Option<String>,
     sealer: Option<Sealer>,
+    /// Of what computes the model that finds names.
+    runtime: Option<String>,
 }
 
 impl Scrub {
@@ -98,7 +100,7 @@ impl Scrub {
         };
         let used = policy.key_id().is_some() || sealer.is_some();
         let key_id = key.as_ref().filter(|_| used).map(ScrubKey::id);
-        Ok(Scrub { policy, scrubber, key_id, sealer })
+        Ok(Scrub { policy, scrubber, key_id, sealer, runtime: names.map(|names| names.runtime.clone()) })
     }
 }
 
@@ -107,7 +109,7 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let IngestPlaces { root, out, scratch, shards, names } = *places;
     let scrub = Scrub::new(config, root, names)?;
     let splitter = Splitter::new(config.split.as_ref());
-    let columns = Columns::new(config)?;
+    let columns = Columns::new(config, &scrub.policy)?;
     let schema = ShardSchema::new(&columns, config);
     let sizes: Vec<u64> = sources.iter().map(|source| std::fs::metadata(&source.file.path).map_or(0, |stat| stat.len())).collect();
     let bytes: u64 = sizes.iter().sum();
@@ -137,7 +139,14 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let mut seen = planner.seen;
     collector.end_file()?;
     let Collector { assigner, stored, rejects, labels, mut report, keys, .. } = collector;
-    seen.add(keys.common(), &columns.wanted);
+    // A key may be anybody's name.
+    let mut names = Vec::new();
+    for name in keys.common() {
+        if scrub.scrubber.personal(name)? == Personal::No {
+            names.push(name);
+        }
+    }
+    seen.add(names.into_iter(), &columns.wanted);
     (report.source_columns, report.dropped_columns) = (seen.columns, seen.dropped);
     (report.scrub_policy, report.scrub_key) = (scrub.policy.digest(), scrub.key_id.clone());
     report.check_rejects(&config.rejects)?;

@@ -16,7 +16,12 @@ pub(super) struct Rejects {
     writer: TableWriter,
     schema: SchemaRef,
     pending: Vec<(String, Reject)>,
+    /// Of `pending`.
+    sealed_bytes: usize,
 }
+
+/// Sealed records are written so many bytes at a time, about, however few they are.
+const BATCH_BYTES: usize = 4 << 20;
 
 impl Rejects {
     pub(super) fn create(path: &Path, sealed: bool) -> Result<Rejects> {
@@ -33,16 +38,24 @@ impl Rejects {
         ];
         fields.extend(sealed.then(|| Field::new("sealed", DataType::Binary, true)));
         let schema = Arc::new(Schema::new(fields));
-        Ok(Rejects { sealed, writer: TableWriter::create(path, Arc::clone(&schema), &["digest", "sealed"])?, schema, pending: Vec::new() })
+        Ok(Rejects {
+            sealed,
+            writer: TableWriter::create(path, Arc::clone(&schema), &["digest", "sealed"])?,
+            schema,
+            pending: Vec::new(),
+            sealed_bytes: 0,
+        })
     }
 
     pub(super) fn add(&mut self, file_digest: &str, reject: &Reject) -> Result<()> {
+        self.sealed_bytes += reject.sealed.as_ref().map_or(0, Vec::len);
         self.pending.push((file_digest.to_owned(), reject.clone()));
-        if self.pending.len() >= BATCH_ROWS { self.flush() } else { Ok(()) }
+        if self.pending.len() >= BATCH_ROWS || self.sealed_bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.pending);
+        self.sealed_bytes = 0;
         if rows.is_empty() {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipe_core::cache::{ShardKey, Shards};
-use pipe_core::config::{Dedup, IngestConfig, StageKind};
+use pipe_core::config::{ColumnsConfig, Dedup, IngestConfig, StageKind};
 use pipe_core::{Progress, Result, failpoint};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -88,13 +88,17 @@ impl<'c> Cleaner<'c> {
     ) -> Cleaner<'c> {
         let near = (config.dedup == Dedup::Near).then_some(&config.near);
         let settings = json!({
-            "columns": config.columns,
+            "columns": ColumnsConfig { required: Vec::new(), forbidden: Vec::new(), ..config.columns.clone() },
+            // Counted with every shard's keys.
+            "listed": config.columns.listed(),
             "labels": config.labels,
             "encoding": config.source.encoding,
-            "scrub": scrub.policy,
+            // Without its name.
+            "scrub": scrub.policy.digest(),
+            "runtime": scrub.runtime,
             "sealed_to": scrub.sealer.as_ref().and(config.rejects.recipient.as_ref()),
             "sealed_with": scrub.sealer.as_ref().and(scrub.key_id.as_ref()),
-            "near": near,
+            "near": near.map(|near| (near.bands, near.rows, near.words, near.characters)),
             // The row digest is keyed with it.
             "seed": config.split.as_ref().map_or(0, |split| split.seed),
         });
@@ -107,6 +111,7 @@ impl<'c> Cleaner<'c> {
             label_map: &config.labels.map,
             unmapped: config.labels.unmapped,
             sealer: scrub.sealer.as_ref(),
+            listed: config.columns.listed(),
         };
         Cleaner { maker, settings, shards }
     }
@@ -166,7 +171,7 @@ impl<'c> Cleaner<'c> {
 
     fn rows(&self, chunk: &RawChunk, raw: &RawShard) -> Result<(RecordBatch, ShardNotes)> {
         let mut builder = RowBuilder::new(&self.maker, raw.start);
-        let mut names = KeyNames::default();
+        let mut names = KeyNames::listing(self.maker.listed.iter().cloned());
         chunk.parse(&self.maker.columns.wanted, &mut names, &mut |record, cells| builder.add(record, cells))?;
         builder.finish(names)
     }

@@ -19,13 +19,24 @@ const MAX_WORDS: usize = 4;
 pub struct KeyNames {
     records: u64,
     names: BTreeMap<String, u64>,
+    /// Keys that are asked for: whether any record has them, whatever they look like.
+    #[serde(default)]
+    listed: BTreeMap<String, bool>,
 }
 
 impl KeyNames {
+    /// Knows of these keys in any case.
+    pub fn listing(names: impl Iterator<Item = String>) -> KeyNames {
+        KeyNames { listed: names.map(|name| (name, false)).collect(), ..KeyNames::default() }
+    }
+
     pub fn add(&mut self, other: &KeyNames) {
         self.records += other.records;
         for (name, count) in &other.names {
             self.count(name, *count);
+        }
+        for (name, met) in &other.listed {
+            *self.listed.entry(name.clone()).or_default() |= met;
         }
     }
 
@@ -37,14 +48,14 @@ impl KeyNames {
         }
     }
 
-    /// Those that at least one in a hundred records has, sorted.
+    /// Those that at least one in a hundred records has, and more than one where there are some, sorted.
     pub fn common(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().filter(|(_, count)| **count * 100 >= self.records).map(|(name, _)| name.as_str())
+        self.names.iter().filter(|(_, count)| **count * 100 >= self.records && (**count > 1 || self.records < 10)).map(|(name, _)| name.as_str())
     }
 
-    /// Whether any record has the key. Keys that do not look like names are not found.
+    /// Whether any record has the key. Keys that do not look like names are found if they were listed.
     pub fn contains(&self, name: &str) -> bool {
-        self.names.contains_key(name)
+        self.names.contains_key(name) || self.listed.get(name).is_some_and(|met| *met)
     }
 }
 
@@ -79,6 +90,9 @@ impl KeyCounter<'_> {
     pub(super) fn count(&mut self, key: &str) {
         let expected = self.next;
         self.next += 1;
+        if let Some(met) = self.names.listed.get_mut(key) {
+            *met = true;
+        }
         if let Some((name, count)) = self.slots.get_mut(expected)
             && name == key
         {

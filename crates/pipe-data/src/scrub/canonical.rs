@@ -32,9 +32,10 @@ pub(super) fn canonical(entity: Entity, value: &str) -> String {
     }
 }
 
-/// Letters and digits alone, in small letters: how the values of an allow-list are compared.
+/// How the values of an allow-list are compared: letters and digits in small letters, and the signs that tell one address
+/// from another. `10.1.12.3` is not `10.11.2.3`.
 pub(super) fn loose(value: &str) -> String {
-    folded(value).chars().filter(|c| c.is_alphanumeric() || *c == '@').flat_map(char::to_lowercase).collect()
+    folded(value).chars().filter(|c| c.is_alphanumeric() || matches!(c, '@' | '.' | '/' | ':')).flat_map(char::to_lowercase).collect()
 }
 
 /// Without white space at its ends and characters that nobody sees; full-width forms, unusual spaces and dashes as

@@ -63,9 +63,21 @@ pub struct Scrubbed<'t> {
     pub drop_row: bool,
 }
 
+/// What a value is that is written as it is or not at all: an id, a class, a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Personal {
+    No,
+    Yes,
+    /// It holds a value of a type whose rows are left out.
+    DropsRow,
+}
+
 /// Replaces what its policy names. Shared by all threads.
 pub struct Scrubber {
+    /// Of the types that something is done with. One that is kept must not hide another inside it.
     detector: Detector,
+    /// Of the types that are counted and kept.
+    kept: Option<Detector>,
     custom: Custom,
     allowed: Allowed,
     /// Of each type that is looked for.
@@ -87,6 +99,12 @@ struct Rule {
     operator: OperatorConfig,
 }
 
+impl Rule {
+    fn is_kept(&self) -> bool {
+        self.operator.operator == Operator::Keep
+    }
+}
+
 impl Scrubber {
     /// Refuses a missing or another key where the policy needs one.
     pub fn new(policy: &ScrubPolicy, key: Option<&ScrubKey>) -> Result<Scrubber> {
@@ -95,8 +113,10 @@ impl Scrubber {
         let rule =
             |(entity, operator): (Entity, OperatorConfig)| Rule { entity, name: entity.name().into(), label: label(entity.placeholder()), operator };
         let mut rules: Vec<Rule> = policy.operators().map(rule).collect();
-        let entities = rules.iter().map(|rule| rule.entity).collect();
-        let detector = Detector::new(&DetectorOptions { entities, strict: policy.strict() });
+        let (kept, enforced): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.is_kept());
+        let of =
+            |rules: &[&Rule]| Detector::new(&DetectorOptions { entities: rules.iter().map(|rule| rule.entity).collect(), strict: policy.strict() });
+        let (detector, kept) = (of(&enforced), (!kept.is_empty()).then(|| of(&kept)));
         for (at, pattern) in policy.patterns().iter().enumerate() {
             let entity = Entity::Custom(u8::try_from(at).map_err(|_| Error::input("the scrub policy has too many patterns"))?);
             let name = pattern.name.clone().into();
@@ -104,6 +124,7 @@ impl Scrubber {
         }
         Ok(Scrubber {
             detector,
+            kept,
             custom: Custom::new(policy.patterns())?,
             allowed: Allowed::new(policy.allow(), key.map(|key| key.derive(key::ALLOW)))?,
             rules,
@@ -124,6 +145,14 @@ impl Scrubber {
                 Err(Error::usage(format!("the scrub policy finds names with the model {}, and {} was given", ner.model, model.digest))
                     .hint("give the folder of the model that the training data was scrubbed with"))
             }
+            Some(ner) if !ner.labels.keys().any(|tag| model.tags.contains(tag)) => {
+                let tags: Vec<&str> = model.tags.iter().map(String::as_str).collect();
+                Err(Error::usage("the model of `scrub.ner` has none of the tags that `labels` lists: it would find nothing").hint(format!(
+                    "its tags are {}: write, for example, `labels: {{ {}: person }}`",
+                    tags.join(", "),
+                    tags.first().unwrap_or(&"PER")
+                )))
+            }
             Some(_) => {
                 self.model = Some(model.clone());
                 Ok(self)
@@ -131,7 +160,8 @@ impl Scrubber {
         }
     }
 
-    /// Hits of the policy's types, in order, none overlapping another; those of the model are not among them.
+    /// Hits of the types that something is done with, in order, none overlapping another; those of the model are not among
+    /// them.
     pub fn find(&self, text: &str) -> Vec<Hit> {
         self.find_with(text, &[])
     }
@@ -142,9 +172,27 @@ impl Scrubber {
         self.custom.find(text, &mut hits);
         hits.extend_from_slice(of_model);
         if hits.len() > found {
+            hits.retain(|hit| !self.rule(hit).is_some_and(Rule::is_kept));
             resolve_overlaps(&mut hits);
         }
         hits
+    }
+
+    fn rule(&self, hit: &Hit) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.entity == hit.entity)
+    }
+
+    /// Counts what stays on purpose.
+    fn count_kept(&self, text: &str, counts: &mut ScrubCounts) {
+        let mut hits = self.kept.as_ref().map(|kept| kept.find(text)).unwrap_or_default();
+        self.custom.find(text, &mut hits);
+        for hit in hits {
+            if let Some(rule) = self.rule(&hit).filter(|rule| rule.is_kept())
+                && !self.allowed.is_allowed(&text[hit.start..hit.end])
+            {
+                counts.add_hit(&rule.name, Operator::Keep, hit.verdict);
+            }
+        }
     }
 
     /// Copy on write: a text without hits passes through. Adds what was found to `counts`. What only the policy's model
@@ -183,9 +231,20 @@ impl Scrubber {
         Ok(self.scrub_with(text, of_model.first().map_or(&[], Vec::as_slice), counts, edits))
     }
 
-    /// Whether a value, a class or an id say, holds anything that the policy replaces.
-    pub fn holds_any(&self, value: &str) -> bool {
-        !self.enforced(value, self.find(value), None).is_empty()
+    /// Whether a value holds anything that the policy does something with.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Scrubber::scrub_all`].
+    pub fn personal(&self, value: &str) -> Result<Personal> {
+        let of_model = self.hits_of_model(&[value])?;
+        let enforced = self.enforced(value, self.find_with(value, of_model.first().map_or(&[], Vec::as_slice)));
+        let drops = enforced.iter().any(|(_, rule)| rule.operator.operator == Operator::DropRow);
+        Ok(match (enforced.is_empty(), drops) {
+            (true, _) => Personal::No,
+            (false, false) => Personal::Yes,
+            (false, true) => Personal::DropsRow,
+        })
     }
 
     fn scrub_with<'t>(&self, text: &'t str, of_model: &[Hit], counts: &mut ScrubCounts, mut edits: Option<&mut Edits>) -> Scrubbed<'t> {
@@ -193,8 +252,9 @@ impl Scrubber {
         let mut drop_row = false;
         for round in 0..MAX_ROUNDS + MAX_PLAIN_ROUNDS {
             let hits = self.find_with(&clean, if round == 0 { of_model } else { &[] });
-            let enforced = self.enforced(&clean, hits, Some(&mut *counts));
+            let enforced = self.enforced(&clean, hits);
             if enforced.is_empty() {
+                self.count_kept(&clean, counts);
                 return Scrubbed { text: clean, drop_row };
             }
             let mut out = String::with_capacity(clean.len() + 16 * enforced.len());
@@ -229,35 +289,19 @@ impl Scrubber {
     /// A text in which every round set something new free: all from its first value to its last goes, and if that is not
     /// enough all of it.
     fn give_up(&self, text: &str) -> String {
-        let hits = self.enforced(text, self.find(text), None);
+        let hits = self.enforced(text, self.find(text));
         let (Some((first, _)), Some((last, _))) = (hits.first(), hits.last()) else { return text.to_owned() };
         let narrow = format!("{}{REDACTED}{}", &text[..first.start], &text[last.end..]);
         // No pattern matches the empty text.
         [narrow, REDACTED.to_owned()].into_iter().find(|text| self.residual(text) == 0).unwrap_or_default()
     }
 
-    /// Hits that an operator must take, without what already is an operator's output. Those that stay are counted.
-    fn enforced(&self, text: &str, hits: Vec<Hit>, mut counts: Option<&mut ScrubCounts>) -> Vec<(Hit, &Rule)> {
+    /// Hits that an operator must take, without what already is an operator's output.
+    fn enforced(&self, text: &str, hits: Vec<Hit>) -> Vec<(Hit, &Rule)> {
         let mut enforced = Vec::with_capacity(hits.len());
-        let mut stay = Vec::new();
         for hit in hits {
-            let Some(rule) = self.rules.iter().find(|rule| rule.entity == hit.entity) else { continue };
-            if self.allowed.is_allowed(&text[hit.start..hit.end]) {
-                continue;
-            }
-            if rule.operator.operator == Operator::Keep {
-                stay.push((hit, rule));
-                continue;
-            }
+            let Some(rule) = self.rule(&hit).filter(|_| !self.allowed.is_allowed(&text[hit.start..hit.end])) else { continue };
             self.without_output(text, hit, rule, &mut enforced);
-        }
-        // In the last round alone: before, the same values would be counted again.
-        if enforced.is_empty()
-            && let Some(counts) = &mut counts
-        {
-            for (hit, rule) in stay {
-                counts.add_hit(&rule.name, Operator::Keep, hit.verdict);
-            }
         }
         enforced
     }
@@ -303,7 +347,7 @@ impl Scrubber {
     /// How many values of enforced types are left in a text: none in one that went through this scrubber. The model is not
     /// asked again.
     pub fn residual(&self, clean: &str) -> usize {
-        self.enforced(clean, self.find(clean), None).len()
+        self.enforced(clean, self.find(clean)).len()
     }
 
     /// What is done with a column of the output.

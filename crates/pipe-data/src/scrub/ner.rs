@@ -9,7 +9,7 @@
 //! A text longer than the model reads goes through it in windows that overlap; each token is judged in the window in which
 //! it stands farther from an end. A word has the tag of its first token (`aggregation_strategy="first"` of transformers).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +38,10 @@ pub type ScoreTokens = dyn Fn(&Batch) -> Result<Logits> + Send + Sync;
 pub struct EntityModel {
     /// Of its files.
     pub digest: String,
+    /// What computes it: other versions may give other scores.
+    pub runtime: String,
+    /// Kinds that its tags name, without `B-` and `I-`.
+    pub tags: BTreeSet<String>,
     pub find: Arc<FindSpans>,
 }
 
@@ -52,8 +56,8 @@ pub struct ModelSpan {
     pub score: f32,
 }
 
-/// Opens the model in `folder`; `scorer` opens its graph, which scores so many tags.
-pub fn open(folder: &Path, scorer: impl FnOnce(usize) -> Result<Arc<ScoreTokens>>) -> Result<EntityModel> {
+/// Opens the model in `folder`; `scorer` opens its graph, which scores so many tags, in the version `runtime` of what computes it.
+pub fn open(folder: &Path, runtime: String, scorer: impl FnOnce(usize) -> Result<Arc<ScoreTokens>>) -> Result<EntityModel> {
     let digest = model_digest(folder)?;
     let config: ModelConfig = {
         let path = folder.join(MODEL_FILES[0]);
@@ -70,8 +74,9 @@ pub fn open(folder: &Path, scorer: impl FnOnce(usize) -> Result<Arc<ScoreTokens>
     let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
     let window = config.window().saturating_sub(special).max(4);
     let score = scorer(tags.len())?;
+    let kinds = tags.iter().filter_map(|tag| tag.kind.clone()).collect();
     let model = Model { tokenizer, window, tags, pad_token_id: config.pad_token_id.unwrap_or(0), score };
-    Ok(EntityModel { digest, find: Arc::new(move |texts| model.find(texts)) })
+    Ok(EntityModel { digest, runtime, tags: kinds, find: Arc::new(move |texts| model.find(texts)) })
 }
 
 #[derive(Deserialize)]

@@ -217,6 +217,8 @@ fn a_policy_file_brings_patterns_and_exceptions() {
 #[test]
 fn spans_of_a_model_are_scrubbed_with_the_rest() {
     let ner = ner::EntityModel {
+        runtime: String::new(),
+        tags: ["PER".to_owned()].into(),
         digest: "model".into(),
         find: std::sync::Arc::new(|texts| {
             let find = |text: &&str| {

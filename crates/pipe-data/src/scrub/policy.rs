@@ -332,6 +332,11 @@ impl ScrubPolicy {
         self.rules.ner.as_ref()
     }
 
+    /// What is done with a column of the output.
+    pub fn column(&self, name: &str) -> ColumnScrub {
+        self.rules.columns.get(name).copied().unwrap_or(ColumnScrub::Scan)
+    }
+
     /// Columns of which something else is done than scanning.
     pub(super) fn columns(&self) -> &BTreeMap<String, ColumnScrub> {
         &self.rules.columns

@@ -520,7 +520,9 @@ proptest::proptest! {
             proptest::prop_assert!(text.is_char_boundary(hit.start) && text.is_char_boundary(hit.end));
             from = hit.end;
         }
-        ALL.scrub(&text, &mut ScrubCounts::default());
+        let clean = ALL.scrub(&text, &mut ScrubCounts::default()).text.into_owned();
+        proptest::prop_assert_eq!(ALL.residual(&clean), 0);
+        proptest::prop_assert_eq!(ALL.scrub(&clean, &mut ScrubCounts::default()).text, clean.as_str());
     }
 
     #[test]

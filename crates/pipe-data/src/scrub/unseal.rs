@@ -188,22 +188,28 @@ impl Unsealer {
         RecordBatch::try_new(schema, columns).map_err(|_| Error::internal("an unsealed column has another type"))
     }
 
+    /// A text, or a column's lists and structs as JSON, which they stay.
+    fn cell<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+        let json = text.starts_with(['{', '[']) && text.contains(SEALED) && serde_json::from_str::<&RawValue>(text).is_ok();
+        self.text(text, json)
+    }
+
     /// Texts at any depth of lists and structs.
     fn array(&mut self, array: &ArrayRef) -> ArrayRef {
         match array.data_type() {
             DataType::Utf8 => {
                 let mut out = StringBuilder::new();
-                array.as_string::<i32>().iter().for_each(|text| out.append_option(text.map(|text| self.text(text, false))));
+                array.as_string::<i32>().iter().for_each(|text| out.append_option(text.map(|text| self.cell(text))));
                 Arc::new(out.finish())
             }
             DataType::LargeUtf8 => {
                 let mut out = LargeStringBuilder::new();
-                array.as_string::<i64>().iter().for_each(|text| out.append_option(text.map(|text| self.text(text, false))));
+                array.as_string::<i64>().iter().for_each(|text| out.append_option(text.map(|text| self.cell(text))));
                 Arc::new(out.finish())
             }
             DataType::Utf8View => {
                 let mut out = StringViewBuilder::new();
-                array.as_string_view().iter().for_each(|text| out.append_option(text.map(|text| self.text(text, false))));
+                array.as_string_view().iter().for_each(|text| out.append_option(text.map(|text| self.cell(text))));
                 Arc::new(out.finish())
             }
             DataType::List(field) => {

@@ -38,7 +38,7 @@ fn model(labels: &'static [&'static str], positions: usize, tag: fn(i64) -> usiz
     let batches = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&batches);
     let folder = folder(labels, positions);
-    let model = open(folder.path(), |tags| {
+    let model = open(folder.path(), String::new(), |tags| {
         assert_eq!(tags, labels.len());
         Ok(Arc::new(move |batch: &Batch| {
             counted.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +104,7 @@ fn a_folder_without_what_it_needs_is_refused() {
     let open_with = |change: &dyn Fn(&Path)| {
         let folder = folder(&IOB, 64);
         change(folder.path());
-        open(folder.path(), |_| Ok(Arc::new(|_: &Batch| Ok(Logits { classes: 4, values: vec![] })))).err().unwrap().message
+        open(folder.path(), String::new(), |_| Ok(Arc::new(|_: &Batch| Ok(Logits { classes: 4, values: vec![] })))).err().unwrap().message
     };
     assert!(open_with(&|folder| std::fs::remove_file(folder.join("model.onnx")).unwrap()).contains("has no model.onnx"));
     assert!(open_with(&|folder| std::fs::write(folder.join("config.json"), "{}").unwrap()).contains("id2label"));
