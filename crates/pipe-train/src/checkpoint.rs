@@ -4,7 +4,8 @@
 //! checkpoint-120/model.safetensors, optimizer.safetensors, state.json
 //! ```
 //!
-//! `state.json` is written last and holds the digests of the others. There is no random state to save: every
+//! `state.json` is written last and holds the digests of the others: what was logged, the state of schedule and loss scale,
+//! and how far into the data the training is. There is no random state to save: every
 //! micro-step seeds the generator from (seed, step, micro-step), and the data order follows from (seed, epoch).
 
 use std::collections::BTreeMap;
@@ -17,14 +18,16 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::backend::Parameters;
-use crate::optimizer::AdamW;
+use crate::optimizer::Optimizer;
 use crate::state::TrainerState;
 use crate::weights;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// How many of the newest are kept where the settings do not say: one more than needed, in case the last is damaged.
+const KEPT: usize = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -32,24 +35,40 @@ struct Record {
     state: TrainerState,
     /// File name → digest.
     files: BTreeMap<String, String>,
+    /// Of all the above.
+    digest: String,
+}
+
+impl Record {
+    fn new(state: TrainerState, files: BTreeMap<String, String>) -> Record {
+        let digest = digest::of_bytes(&serde_json::to_vec(&(VERSION, &state, &files)).expect("plain data"));
+        Record { version: VERSION, state, files, digest }
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(STATE);
+        write_atomically(&path, &serde_json::to_vec(self).expect("plain data")).doing("write", &path)
+    }
 }
 
 /// The checkpoints of one training, in its scratch folder.
 pub(crate) struct Checkpoints {
     folder: PathBuf,
+    /// How many of the newest are kept, beside the best one.
+    limit: usize,
 }
 
 impl Checkpoints {
-    pub(crate) fn new(folder: &Path) -> Checkpoints {
-        Checkpoints { folder: folder.to_owned() }
+    pub(crate) fn new(folder: &Path, limit: Option<usize>) -> Checkpoints {
+        Checkpoints { folder: folder.to_owned(), limit: limit.unwrap_or(KEPT) }
     }
 
     fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("checkpoint-{step}"))
     }
 
-    /// Writes the checkpoint of `state.global_step`, then drops all but it and the best one.
-    pub(crate) fn save(&self, parameters: &Parameters, optimizer: &AdamW, state: &TrainerState) -> Result<()> {
+    /// Writes the checkpoint of `state.global_step`, then drops all but the newest ones and the best one.
+    pub(crate) fn save(&self, parameters: &Parameters, optimizer: &Optimizer, state: &TrainerState) -> Result<()> {
         let path = self.path(state.global_step);
         // One that was damaged is written anew. One that was saved in the middle of this step's evaluation has the weights
         // already, and learns what came of it before anything that its old state needs goes.
@@ -57,8 +76,7 @@ impl Checkpoints {
         if let Some(record) = &whole
             && record.state != *state
         {
-            let record = Record { version: VERSION, state: state.clone(), files: record.files.clone() };
-            write_atomically(&path.join(STATE), &serde_json::to_vec(&record).expect("plain data")).doing("write", &path.join(STATE))?;
+            Record::new(state.clone(), record.files.clone()).write(&path)?;
         }
         if whole.is_none() {
             let aside = self.folder.join(".writing");
@@ -74,30 +92,38 @@ impl Checkpoints {
                 File::open(&file).and_then(|file| file.sync_all()).doing("write", &file)?;
                 files.insert(name.to_owned(), digest::of_file(&file)?);
             }
-            let record = Record { version: VERSION, state: state.clone(), files };
-            write_atomically(&aside.join(STATE), &serde_json::to_vec(&record).expect("plain data")).doing("write", &aside.join(STATE))?;
+            Record::new(state.clone(), files).write(&aside)?;
             if path.exists() {
                 std::fs::remove_dir_all(&path).doing("clear", &path)?;
             }
             std::fs::rename(&aside, &path).doing("finish", &path)?;
             sync_dir(&self.folder).doing("write", &self.folder)?;
         }
-        for step in self.steps()? {
+        let steps = self.steps()?;
+        for &step in &steps[..steps.len().saturating_sub(self.limit)] {
             if step != state.global_step && Some(step) != state.best_step {
-                let old = self.path(step);
-                std::fs::remove_dir_all(&old).doing("remove", &old)?;
+                self.remove(step)?;
             }
         }
         Ok(())
     }
 
+    fn remove(&self, step: u64) -> Result<()> {
+        let path = self.path(step);
+        std::fs::remove_dir_all(&path).doing("remove", &path)
+    }
+
     /// The newest whole checkpoint: its state, after its tensors were copied into place. `needs_best`: the best model
     /// will be loaded at the end, so it must still be there.
-    pub(crate) fn resume(&self, parameters: &Parameters, optimizer: &mut AdamW, needs_best: bool) -> Result<Option<TrainerState>> {
+    pub(crate) fn resume(&self, parameters: &Parameters, optimizer: &mut Optimizer, needs_best: bool) -> Result<Option<TrainerState>> {
         for step in self.steps()?.into_iter().rev() {
             let Some(record) = self.whole(step) else { continue };
             if needs_best && record.state.best_step.is_some_and(|best| best != step && self.whole(best).is_none()) {
                 continue;
+            }
+            // Newer ones are damaged, or there would be no coming back to this one.
+            for newer in self.steps()?.into_iter().filter(|newer| *newer > step) {
+                self.remove(newer)?;
             }
             copy_into(parameters, &weights::read(&self.path(step).join(MODEL))?)?;
             optimizer.restore(&weights::read(&self.path(step).join(OPTIMIZER))?)?;
@@ -116,11 +142,13 @@ impl Checkpoints {
         copy_into(parameters, &weights::read(&self.path(step).join(MODEL))?)
     }
 
+    /// What the checkpoint at `step` says of itself, if all of it is there and as it was written.
     fn whole(&self, step: u64) -> Option<Record> {
         let path = self.path(step);
         let record: Record = serde_json::from_slice(&std::fs::read(path.join(STATE)).ok()?).ok()?;
-        let intact = record.files.iter().all(|(name, expected)| digest::of_file(&path.join(name)).is_ok_and(|found| found == *expected));
-        (record.version == VERSION && intact).then_some(record)
+        let is_whole = |(name, expected): (&String, &String)| digest::of_file(&path.join(name)).is_ok_and(|found| found == *expected);
+        let unchanged = Record::new(record.state.clone(), record.files.clone()).digest == record.digest;
+        (record.version == VERSION && unchanged && record.files.iter().all(is_whole)).then_some(record)
     }
 
     /// Steps of all finished checkpoints, ascending.

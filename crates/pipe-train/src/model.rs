@@ -1,13 +1,14 @@
 //! A classifier in libtorch: parameters, config, device; forward with and without gradients.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Logits, Predictor, Result};
-use pipe_model::{EncoderInputs, ModelConfig, sequence_classification};
+use pipe_model::{EncoderInputs, ModelConfig, head_parameters, sequence_classification};
 use tch::{Device, Kind, Tensor};
 
-use crate::backend::{Parameters, TorchBackend, torch_error};
+use crate::backend::{Parameters, TorchBackend, TrainingOptions, torch_error};
 use crate::weights::{self, Head, Loaded};
 
 /// A sequence classifier on one device.
@@ -16,6 +17,8 @@ pub struct Model {
     pub(crate) parameters: Parameters,
     pub(crate) device: Device,
     pub(crate) bf16: bool,
+    /// Set by training alone.
+    pub(crate) options: TrainingOptions,
 }
 
 impl Model {
@@ -27,7 +30,7 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok((Model { config, parameters, device, bf16 }, loaded))
+        Ok((Model { config, parameters, device, bf16, options: TrainingOptions::default() }, loaded))
     }
 
     /// A classifier over `labels` whose weights are drawn with `seed`.
@@ -36,7 +39,7 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok(Model { config, parameters, device, bf16 })
+        Ok(Model { config, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
     /// How many numbers its parameters are.
@@ -49,22 +52,35 @@ impl Model {
         let config = ModelConfig::read(folder)?;
         let labels = config.labels().ok_or_else(|| Error::input(format!("{} names no classes (id2label)", folder.join("config.json").display())))?;
         let (parameters, _) = weights::load(folder, &config, labels.len(), Head::Required, device)?;
-        Ok(Model { config, parameters, device, bf16 })
+        Ok(Model { config, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
-    /// Logits `[rows, classes]` in f32. `training` switches dropout on.
-    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+    /// The names of the parameters that fine-tuning starts anew.
+    pub(crate) fn head_names(&self, classes: usize) -> BTreeSet<String> {
+        head_parameters(&self.config, classes).into_iter().map(|spec| spec.name).collect()
+    }
+
+    /// A batch as tensors on the model's device.
+    pub(crate) fn inputs(&self, batch: &Batch) -> Result<EncoderInputs<Rc<Tensor>>> {
         let shape = [batch.rows.len() as i64, batch.length as i64];
         let matrix = |values: &[i64]| {
             Tensor::f_from_slice(values).and_then(|flat| flat.f_view(shape)).map(|matrix| Rc::new(matrix.to_device(self.device))).map_err(torch_error)
         };
-        let inputs = EncoderInputs {
+        Ok(EncoderInputs {
             input_ids: matrix(&batch.input_ids)?,
             attention_mask: matrix(&batch.attention_mask)?,
             token_type_ids: matrix(&batch.token_type_ids)?,
-        };
-        let backend = TorchBackend::new(&self.parameters, training, self.bf16);
-        let logits = sequence_classification(&backend, &self.config, &inputs)?;
+        })
+    }
+
+    /// What computes this model. `training` switches dropout on.
+    pub(crate) fn backend(&self, training: bool) -> TorchBackend<'_> {
+        TorchBackend::new(&self.parameters, training, self.bf16).with(self.options)
+    }
+
+    /// Logits `[rows, classes]` in f32. `training` switches dropout on.
+    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+        let logits = sequence_classification(&self.backend(training), &self.config, &self.inputs(batch)?)?;
         logits.f_to_kind(Kind::Float).map_err(torch_error)
     }
 

@@ -122,9 +122,8 @@ pub(crate) fn sgd(params: &[Tensor], grads: &[Tensor], bufs: &[Tensor], settings
     assert!(grads.len() == params.len() && (momentum == 0.0 || bufs.len() == params.len()), "lists of one length");
     let (p, g, b) = (pointers(params), pointers(grads), pointers(bufs));
     // SAFETY: as above; the lengths were checked.
-    let status = unsafe {
-        pipe_sgd(p.as_ptr(), g.as_ptr(), b.as_ptr(), p.len(), first.into(), lr, momentum, dampening, nesterov.into(), weight_decay)
-    };
+    let status =
+        unsafe { pipe_sgd(p.as_ptr(), g.as_ptr(), b.as_ptr(), p.len(), first.into(), lr, momentum, dampening, nesterov.into(), weight_decay) };
     checked(status, "SGD")
 }
 

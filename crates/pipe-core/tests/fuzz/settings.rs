@@ -169,7 +169,19 @@ const TRAIN: &[Setting] = &[
     ),
     keyed("warmup_steps", &["0", "0.1", "50"]),
     keyed("warmup_ratio", &["0", "0.1"]),
-    keyed("optim", &[r#""adamw_torch""#, r#""adamw_torch_fused""#, r#""adamw_8bit""#, r#""adamw_bnb_8bit""#, r#""adafactor""#, r#""sgd""#, r#""lion""#]),
+    keyed(
+        "optim",
+        &[
+            r#""adamw_torch""#,
+            r#""adamw_torch_fused""#,
+            r#""adamw_8bit""#,
+            r#""adamw_bnb_8bit""#,
+            r#""adafactor""#,
+            r#""sgd""#,
+            r#""lion""#,
+            r#""lion_32bit""#,
+        ],
+    ),
     keyed(
         "optim_args",
         &[
@@ -369,7 +381,8 @@ fn some_defaults(full: &Value, written: Option<&Value>, seed: &mut u64) -> Value
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         if own.is_some() || *seed >> 63 == 0 {
             // A mapping without a default has to be whole.
-            let value = if ["split", "gate", "ner", "class_weights"].contains(&name.as_str()) { value.clone() } else { some_defaults(value, own, seed) };
+            let value =
+                if ["split", "gate", "ner", "class_weights"].contains(&name.as_str()) { value.clone() } else { some_defaults(value, own, seed) };
             kept.insert(name.clone(), value);
         }
     }

@@ -57,9 +57,9 @@ impl Adafactor {
         };
         let mut param = param.shallow_clone();
         if weight_decay != 0.0 {
-            param.f_mul_scalar_(1.0 - weight_decay * lr)?;
+            let _ = param.f_mul_scalar_(1.0 - weight_decay * lr)?;
         }
-        param.f_sub_(&update)?;
+        let _ = param.f_sub_(&update)?;
         Ok(())
     }
 }

@@ -20,7 +20,15 @@ impl AdamW {
     }
 
     /// Over lists that run in parallel.
-    pub(super) fn apply(self, params: &[Tensor], grads: &[Tensor], exp_avgs: &[Tensor], exp_avg_sqs: &[Tensor], at: Moment, weight_decay: f64) -> Result<()> {
+    pub(super) fn apply(
+        self,
+        params: &[Tensor],
+        grads: &[Tensor],
+        exp_avgs: &[Tensor],
+        exp_avg_sqs: &[Tensor],
+        at: Moment,
+        weight_decay: f64,
+    ) -> Result<()> {
         let settings = AdamWStep { step: at.step, lr: at.lr, beta1: self.beta1, beta2: self.beta2, weight_decay, eps: self.eps };
         shim::fused_adamw(params, grads, exp_avgs, exp_avg_sqs, settings)
     }

@@ -96,7 +96,12 @@ impl Rule for AdamW8bit {
             Tensor::full([blocks, BLOCK], zero, (Kind::Uint8, param.device()))
         };
         let scales = || Tensor::zeros([blocks, 1], (Kind::Float, param.device()));
-        vec![("exp_avg_codes", codes(&self.first)), ("exp_avg_scales", scales()), ("exp_avg_sq_codes", codes(&self.second)), ("exp_avg_sq_scales", scales())]
+        vec![
+            ("exp_avg_codes", codes(&self.first)),
+            ("exp_avg_scales", scales()),
+            ("exp_avg_sq_codes", codes(&self.second)),
+            ("exp_avg_sq_scales", scales()),
+        ]
     }
 
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()> {
@@ -125,15 +130,16 @@ mod tests {
             let table = Table::new(signed);
             assert_eq!(table.values.size(), [256]);
             let values = Tensor::arange(700, (Kind::Float, tch::Device::Cpu)) / 700.0 - if signed { 0.5 } else { 0.0 };
-            let (mut codes, mut scales) = (Tensor::zeros([3, 256], (Kind::Uint8, tch::Device::Cpu)), Tensor::zeros([3, 1], (Kind::Float, tch::Device::Cpu)));
+            let (mut codes, mut scales) =
+                (Tensor::zeros([3, 256], (Kind::Uint8, tch::Device::Cpu)), Tensor::zeros([3, 1], (Kind::Float, tch::Device::Cpu)));
             table.write(&values, &mut codes, &mut scales).unwrap();
             let back = table.read(&codes, &scales, &values).unwrap();
             let error = f64::try_from((&back - &values).abs().max()).unwrap();
             assert!(error < 0.01, "signed {signed}: {error}");
-            // What the table holds comes back exactly.
+            // What the table holds comes back, but for the last bit of the scale.
             let (mut again, mut same) = (codes.zeros_like(), scales.zeros_like());
             table.write(&back, &mut again, &mut same).unwrap();
-            assert_eq!(back, table.read(&again, &same, &values).unwrap());
+            assert_eq!(codes, again);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_core::config::{FreezeConfig, TrainConfig};
 use pipe_core::{Error, Result};
+use tch::Tensor;
 
 use super::{Group, Rule};
 use crate::backend::Parameters;
@@ -34,6 +35,16 @@ impl Place {
     }
 }
 
+/// Whether a parameter is a table of embeddings.
+pub(crate) fn is_embedding(name: &str, param: &Tensor) -> bool {
+    Place::of(name) == Place::Embeddings && param.dim() == 2
+}
+
+/// How many layers there are.
+fn layers(parameters: &Parameters) -> usize {
+    parameters.keys().filter_map(|name| if let Place::Layer(at) = Place::of(name) { Some(at + 1) } else { None }).max().unwrap_or(0)
+}
+
 /// The learning rate of each parameter over that of the schedule.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rates {
@@ -46,10 +57,9 @@ pub(crate) struct Rates {
 impl Rates {
     /// `head`: the names of the classifier's parameters.
     pub(crate) fn new(config: &TrainConfig, parameters: &Parameters, head: BTreeSet<String>) -> Rates {
-        let layers = parameters.keys().filter_map(|name| if let Place::Layer(at) = Place::of(name) { Some(at + 1) } else { None }).max().unwrap_or(0);
         Rates {
             head: config.head_learning_rate.map(|rate| (head, rate / config.learning_rate)),
-            layerwise: config.layerwise_lr_decay.map(|decay| (decay, layers)),
+            layerwise: config.layerwise_lr_decay.map(|decay| (decay, layers(parameters))),
         }
     }
 
@@ -100,13 +110,15 @@ pub(super) fn split(parameters: &Parameters, config: &TrainConfig, rates: &Rates
 
 /// Switches gradients off for what `freeze` names; the number of frozen parameters.
 pub(crate) fn freeze(parameters: &Parameters, freeze: &FreezeConfig) -> Result<usize> {
-    let layers = parameters.keys().filter_map(|name| if let Place::Layer(at) = Place::of(name) { Some(at + 1) } else { None }).max().unwrap_or(0);
+    let layers = layers(parameters);
     if freeze.layers > layers {
         return Err(Error::usage(format!("`freeze.layers` is {}, the model has {layers} layers", freeze.layers)));
     }
     if let Some(pattern) = freeze.patterns.iter().find(|pattern| !parameters.keys().any(|name| matches(pattern, name))) {
         let example = parameters.keys().next().map_or("", String::as_str);
-        return Err(Error::usage(format!("`{pattern}` of `freeze.patterns` is no parameter of this model")).hint(format!("they are named like `{example}`")));
+        return Err(
+            Error::usage(format!("`{pattern}` of `freeze.patterns` is no parameter of this model")).hint(format!("they are named like `{example}`"))
+        );
     }
     let mut frozen = 0;
     for (name, param) in parameters {
@@ -165,7 +177,13 @@ mod tests {
 
     #[test]
     fn rates_fall_from_the_top_to_the_embeddings() {
-        let names = ["bert.embeddings.word_embeddings.weight", "bert.encoder.layer.0.a.weight", "bert.encoder.layer.1.a.weight", "bert.pooler.dense.weight", "classifier.weight"];
+        let names = [
+            "bert.embeddings.word_embeddings.weight",
+            "bert.encoder.layer.0.a.weight",
+            "bert.encoder.layer.1.a.weight",
+            "bert.pooler.dense.weight",
+            "classifier.weight",
+        ];
         let parameters: Parameters = names.iter().map(|name| ((*name).to_owned(), tch::Tensor::from(1.0))).collect();
         let config = TrainConfig { learning_rate: 1e-3, layerwise_lr_decay: Some(0.5), head_learning_rate: Some(1e-2), ..TrainConfig::default() };
         let rates = Rates::new(&config, &parameters, BTreeSet::from(["classifier.weight".to_owned()]));

@@ -18,7 +18,7 @@ use tch::Tensor;
 use crate::backend::{Parameters, torch_error};
 use crate::shim;
 
-pub(crate) use groups::Rates;
+pub(crate) use groups::{Rates, freeze, is_embedding};
 
 /// How one step moves a group of parameters.
 trait Rule {
@@ -74,7 +74,7 @@ impl Optimizer {
             OptimizerName::Adamw8bit | OptimizerName::AdamwBnb8bit => Box::new(adamw8bit::AdamW8bit::new(config)),
             OptimizerName::Adafactor => Box::new(adafactor::Adafactor::new(&config.optim_args)),
             OptimizerName::Sgd => Box::new(sgd::Sgd::new(&config.optim_args)),
-            OptimizerName::Lion => Box::new(lion::Lion::new(config)),
+            OptimizerName::Lion | OptimizerName::Lion32bit => Box::new(lion::Lion::new(config)),
         };
         Optimizer { groups: groups::split(parameters, config, rates, rule.as_ref()), rule, max_grad_norm: config.max_grad_norm }
     }

@@ -84,8 +84,9 @@ impl TrainConfig {
             weights.check()?;
         }
         if self.focal_gamma > 0.0 && self.label_smoothing_factor > 0.0 {
-            return Err(Complaint::new("focal_gamma", "`focal_gamma` and `label_smoothing_factor` pull in opposite directions")
-                .hint("remove one of the two"));
+            return Err(
+                Complaint::new("focal_gamma", "`focal_gamma` and `label_smoothing_factor` pull in opposite directions").hint("remove one of the two")
+            );
         }
         Ok(())
     }

@@ -73,7 +73,9 @@ impl ClassWeights {
             return Err(Complaint::new("class_weights", "a weight must be a number of at least 0"));
         }
         if !weights.is_empty() && weights.values().all(|weight| *weight == 0.0) {
-            return Err(Complaint::new("class_weights", "all weights are 0, so nothing would be learnt").hint("remove `class_weights`, or try `balanced`"));
+            return Err(
+                Complaint::new("class_weights", "all weights are 0, so nothing would be learnt").hint("remove `class_weights`, or try `balanced`")
+            );
         }
         Ok(())
     }

@@ -262,6 +262,7 @@ impl TrainConfig {
         config.optim = match config.optim {
             OptimizerName::AdamwTorchFused => OptimizerName::AdamwTorch,
             OptimizerName::AdamwBnb8bit => OptimizerName::Adamw8bit,
+            OptimizerName::Lion32bit => OptimizerName::Lion,
             other => other,
         };
         config

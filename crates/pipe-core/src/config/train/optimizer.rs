@@ -24,11 +24,15 @@ pub enum OptimizerName {
     #[serde(rename = "adamw_8bit")]
     Adamw8bit,
     /// The spelling of bitsandbytes for `adamw_8bit`.
+    #[serde(rename = "adamw_bnb_8bit")]
     AdamwBnb8bit,
     /// Moments of rows and columns alone: hardly any memory.
     Adafactor,
     Sgd,
     Lion,
+    /// The spelling of bitsandbytes for `lion`.
+    #[serde(rename = "lion_32bit")]
+    Lion32bit,
 }
 
 /// Settings of one optimizer. Each key belongs to one of them alone. As a mapping, or as Transformers has it:
@@ -130,12 +134,16 @@ impl OptimizerArgs {
         let (name, known): (_, &[&str]) = match config.optim {
             OptimizerName::Sgd => ("sgd", &["momentum", "dampening", "nesterov"]),
             OptimizerName::Adafactor => ("adafactor", &["scale_parameter", "clip_threshold", "decay_rate", "beta1"]),
-            OptimizerName::Lion => ("lion", &[]),
+            OptimizerName::Lion | OptimizerName::Lion32bit => ("lion", &[]),
             _ => ("adamw", &[]),
         };
         let Ok(Value::Object(written)) = serde_json::to_value(self) else { return Ok(()) };
         if let Some((key, _)) = written.iter().find(|(key, value)| !value.is_null() && !known.contains(&key.as_str())) {
-            let what = if known.is_empty() { "it takes none; its moments are `adam_beta1` and `adam_beta2`".to_owned() } else { format!("it takes {}", known.join(", ")) };
+            let what = if known.is_empty() {
+                "it takes none; its moments are `adam_beta1` and `adam_beta2`".to_owned()
+            } else {
+                format!("it takes {}", known.join(", "))
+            };
             return Err(Complaint::new(format!("optim_args.{key}"), format!("the optimizer `{name}` has no `{key}`")).hint(what));
         }
         in_range("optim_args.momentum", self.momentum.unwrap_or(0.0), 0.0..=0.999_999_9)?;

@@ -109,9 +109,7 @@ impl SchedulerArgs {
         let Ok(Value::Object(written)) = serde_json::to_value(self) else { return Ok(()) };
         if let Some((key, _)) = written.iter().find(|(key, value)| !value.is_null() && !known.contains(&key.as_str())) {
             let what = if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
-            return Err(
-                Complaint::new(format!("lr_scheduler_kwargs.{key}"), format!("the schedule `{}` has no `{key}`", name(kind))).hint(what)
-            );
+            return Err(Complaint::new(format!("lr_scheduler_kwargs.{key}"), format!("the schedule `{}` has no `{key}`", name(kind))).hint(what));
         }
         for (key, value, range) in [
             ("num_cycles", self.num_cycles, 0.0..=f64::INFINITY),
@@ -147,7 +145,9 @@ impl SchedulerArgs {
                 );
             }
             if config.warmup_steps > 0.0 || config.warmup_ratio > 0.0 {
-                return Err(Complaint::new("lr_scheduler_type", "`reduce_lr_on_plateau` has no warm-up").hint("remove `warmup_steps` and `warmup_ratio`"));
+                return Err(
+                    Complaint::new("lr_scheduler_type", "`reduce_lr_on_plateau` has no warm-up").hint("remove `warmup_steps` and `warmup_ratio`")
+                );
             }
         }
         Ok(())
