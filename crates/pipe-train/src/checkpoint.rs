@@ -172,3 +172,107 @@ fn copy_into(parameters: &Parameters, saved: &BTreeMap<String, Tensor>) -> Resul
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimizer::Rates;
+    use pipe_core::config::TrainConfig;
+    use proptest::prelude::*;
+    use tch::Kind;
+
+    /// Two parameters with gradients, at values that `at` decides.
+    fn parameters(at: f64) -> Parameters {
+        let tensor = |size: &[i64]| Tensor::full(size, at, (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+        Parameters::from([("a.weight".to_owned(), tensor(&[3, 5])), ("b.bias".to_owned(), tensor(&[4]))])
+    }
+
+    fn state(step: u64) -> TrainerState {
+        let mut state = TrainerState { global_step: step, max_steps: 30, window_loss: 0.1 + step as f64, ..TrainerState::default() };
+        state.log(0.5, [("loss".to_owned(), serde_json::json!(1.0 / (step as f64 + 3.0)))]);
+        state
+    }
+
+    fn optimizer(parameters: &Parameters) -> Optimizer {
+        Optimizer::new(parameters, &TrainConfig::default(), &Rates::default())
+    }
+
+    /// Checkpoints of steps 10 and 20 in `folder`, whose weights are as the steps are.
+    fn two(folder: &Path) -> Checkpoints {
+        let checkpoints = Checkpoints::new(folder, None);
+        for step in [10, 20] {
+            let parameters = parameters(step as f64);
+            checkpoints.save(&parameters, &optimizer(&parameters), &state(step)).unwrap();
+        }
+        checkpoints
+    }
+
+    #[derive(Debug, Clone)]
+    enum Damage {
+        Truncated(prop::sample::Index),
+        Flipped(prop::sample::Index, u8),
+        Missing,
+    }
+
+    fn damage() -> impl Strategy<Value = Damage> {
+        prop_oneof![
+            any::<prop::sample::Index>().prop_map(Damage::Truncated),
+            (any::<prop::sample::Index>(), 0..8u8).prop_map(|(at, bit)| Damage::Flipped(at, bit)),
+            Just(Damage::Missing),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_damaged_a_whole_checkpoint_is_found(which in 0..3usize, damage in damage()) {
+            let folder = tempfile::tempdir().unwrap();
+            let checkpoints = two(folder.path());
+            let path = checkpoints.path(20).join([MODEL, OPTIMIZER, STATE][which]);
+            let mut bytes = std::fs::read(&path).unwrap();
+            match damage {
+                Damage::Truncated(at) => std::fs::write(&path, &bytes[..at.index(bytes.len())]).unwrap(),
+                Damage::Flipped(at, bit) => {
+                    let at = at.index(bytes.len());
+                    bytes[at] ^= 1 << bit;
+                    std::fs::write(&path, bytes).unwrap();
+                }
+                Damage::Missing => std::fs::remove_file(&path).unwrap(),
+            }
+            let parameters = parameters(0.0);
+            let found = checkpoints.resume(&parameters, &mut optimizer(&parameters), false).unwrap().unwrap();
+            // A flip may spell the same number otherwise, such as 1e-5 with a capital.
+            prop_assert!(found == state(10) || (found == state(20) && which == 2));
+            let weight = f64::try_from(parameters["a.weight"].mean(Kind::Double)).unwrap();
+            prop_assert_eq!(weight, found.global_step as f64);
+        }
+    }
+
+    #[test]
+    fn a_half_written_one_is_none_and_the_next_save_clears_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = two(folder.path());
+        std::fs::create_dir_all(folder.path().join(".writing")).unwrap();
+        std::fs::write(folder.path().join(".writing").join(MODEL), "half").unwrap();
+        let parameters = parameters(30.0);
+        let mut optimizer = optimizer(&parameters);
+        assert_eq!(checkpoints.resume(&parameters, &mut optimizer, false).unwrap().unwrap().global_step, 20);
+        checkpoints.save(&parameters, &optimizer, &state(30)).unwrap();
+        assert!(!folder.path().join(".writing").exists());
+        assert_eq!(checkpoints.steps().unwrap(), [20, 30]);
+    }
+
+    #[test]
+    fn one_without_the_best_model_that_it_needs_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = two(folder.path());
+        let parameters = parameters(30.0);
+        let mut optimizer = optimizer(&parameters);
+        checkpoints.save(&parameters, &optimizer, &TrainerState { best_step: Some(10), ..state(30) }).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [10, 20, 30]);
+        std::fs::remove_file(checkpoints.path(10).join(MODEL)).unwrap();
+        assert_eq!(checkpoints.resume(&parameters, &mut optimizer, true).unwrap().unwrap().global_step, 20);
+        assert_eq!(checkpoints.steps().unwrap(), [10, 20]);
+    }
+}

@@ -132,3 +132,67 @@ impl TrainConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{StageConfig, StageKind};
+    use crate::file::{Problem, SourceId, parse};
+
+    fn read(with: &str) -> Result<StageConfig, Problem> {
+        StageConfig::read(StageKind::Train, &parse(&format!("{{ model: m, {with} }}"), SourceId::FILE).unwrap())
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_reason() {
+        for (with, message) in [
+            ("lr_scheduler_kwargs: { num_cycles: 2 }", "the schedule `linear` has no `num_cycles`"),
+            ("lr_scheduler_type: cosine, lr_scheduler_kwargs: { num_cycle: 2 }", "unknown key `num_cycle`"),
+            ("lr_scheduler_type: cosine_with_min_lr", "needs one of `min_lr` and `min_lr_rate`"),
+            ("lr_scheduler_type: cosine_with_min_lr, lr_scheduler_kwargs: { min_lr: 1.0e-3 }", "must be below `learning_rate`"),
+            ("lr_scheduler_type: polynomial, learning_rate: 1.0e-8", "must be below `learning_rate`"),
+            ("lr_scheduler_type: warmup_stable_decay", "needs `num_decay_steps`"),
+            ("lr_scheduler_type: reduce_lr_on_plateau", "needs evaluations"),
+            ("lr_scheduler_type: reduce_lr_on_plateau, eval_strategy: epoch, warmup_steps: 5", "no warm-up"),
+            ("optim: adam", "not one of the possible values"),
+            ("optim_args: { momentum: 0.9 }", "`adamw` has no `momentum`"),
+            ("optim: sgd, optim_args: { nesterov: true }", "needs a `momentum`"),
+            ("optim: sgd, optim_args: momentum", "not of the form key=value"),
+            ("optim: sgd, optim_args: mommentum=0.9", "unknown field `mommentum`"),
+            ("optim: sgd, optim_args: { beta1: 0.9 }", "`sgd` has no `beta1`"),
+            ("class_weights: equal", "not one of the possible values"),
+            ("class_weights: { a: -1 }", "at least 0"),
+            ("class_weights: { a: 0 }", "nothing would be learnt"),
+            ("focal_gamma: 2, label_smoothing_factor: 0.1", "opposite directions"),
+            ("freeze: { patterns: [\"*\"] }", "every weight"),
+            ("freeze: { layer: 2 }", "unknown key `layer`"),
+            ("fp16: true, bf16: true", "two types"),
+            ("fp16: true, device: cpu", "`fp16` is of GPUs"),
+            ("tf32: true, device: cpu", "`tf32` is of GPUs"),
+            ("logging_steps: 2.5", "a whole number"),
+            ("eval_strategy: steps", "`eval_steps` is missing"),
+            ("save_strategy: best", "needs evaluations"),
+            ("eval_on_start: true", "needs evaluations"),
+            ("head_learning_rate: 1.0e-3, learning_rate: 0", "no schedule for the classifier"),
+            ("layerwise_lr_decay: 2", "between"),
+            ("save_total_limit: 0", "at least 1"),
+        ] {
+            let problem = read(with).unwrap_err();
+            assert!(problem.message.contains(message), "{with}: {}", problem.message);
+        }
+    }
+
+    #[test]
+    fn spellings_of_both_versions_lead_to_one_key() {
+        for (one, other) in [
+            ("optim: adamw_torch_fused", "optim: adamw_torch"),
+            ("optim: adamw_bnb_8bit", "optim: adamw_8bit"),
+            ("optim: lion_32bit", "optim: lion"),
+            ("evaluation_strategy: epoch", "eval_strategy: epoch"),
+            ("optim: sgd, optim_args: \"momentum=0.9, nesterov=True\"", "optim: sgd, optim_args: { momentum: 0.9, nesterov: true }"),
+            ("gradient_checkpointing: true, save_total_limit: 4", "seed: 42"),
+        ] {
+            assert_eq!(read(one).unwrap().semantic(), read(other).unwrap().semantic(), "{one}");
+        }
+        assert_ne!(read("optim: lion").unwrap().semantic(), read("optim: adamw_torch").unwrap().semantic());
+    }
+}
