@@ -12,6 +12,7 @@ use serde_json::Value;
 use tch::{Reduction, Tensor};
 
 use crate::loss::Loss;
+use crate::loss_scale::LossScale;
 use crate::model::Model;
 use crate::optimizer::{Optimizer, Rates};
 use crate::schedule::{Plateau, Schedule};
@@ -75,16 +76,26 @@ fn ten_steps(config: &TrainConfig) -> (Vec<Step>, Model) {
     let config = config.canonical();
     let mut model = model("tiny-bert-cls");
     model.config.set_dropout(0.0);
+    model.options.fp16 = config.fp16;
+    let mut scale = config.fp16.then(LossScale::new);
     let mut optimizer = Optimizer::new(&model.parameters, &config, &Rates::new(&config, &model.parameters, BTreeSet::new()));
     let (schedule, mut plateau) = (Schedule::new(&config, 10), Plateau::new(&config));
     let loss = Loss::new(&config, &model.config.labels().unwrap(), &[1, 1, 1]).unwrap();
     let mut steps = Vec::new();
     for step in 0..10 {
         let batch = batch(&reference, &format!("step{step}"));
-        let mean = loss.sum(&model.forward(&batch, true).unwrap(), &batch.labels).unwrap() / loss.items(batch.labels.iter().copied());
-        mean.backward();
         let rate = schedule.rate(step, plateau.as_ref());
-        let norm = optimizer.step(step, rate, 1.0).unwrap();
+        let (mean, norm) = loop {
+            let factor = scale.as_ref().map_or(1.0, LossScale::factor);
+            let mean = loss.sum(&model.forward(&batch, true).unwrap(), &batch.labels).unwrap() / loss.items(batch.labels.iter().copied());
+            (&mean * factor).backward();
+            let norm = optimizer.step(step, rate, factor).unwrap();
+            match &mut scale {
+                // Where the trainer leaves the step out.
+                Some(scale) if !norm.is_finite() => scale.overflows().unwrap(),
+                _ => break (mean, norm),
+            }
+        };
         steps.push([mean.double_value(&[]), norm, rate]);
         if let Some(plateau) = &mut plateau {
             let (_, evaluated) = tch::no_grad(|| mean_loss(&model, &self::batch(&reference, "step0")));
@@ -140,6 +151,38 @@ fn eight_bits_stay_close_to_adamw() {
     assert_ne!(exact, rounded, "the fixture has parameters that are large enough for 8 bits");
     for (step, (exact, rounded)) in exact.iter().zip(&rounded).enumerate() {
         assert!((exact[0] - rounded[0]).abs() < 0.02 * exact[0].max(0.5), "step {step}: {} and {}", rounded[0], exact[0]);
+    }
+}
+
+#[test]
+fn half_precision_with_a_loss_scale_stays_close_to_f32() {
+    let _alone = alone();
+    let config = |fp16| TrainConfig { learning_rate: 1e-3, fp16, ..TrainConfig::default() };
+    let (exact, rounded) = (ten_steps(&config(false)).0, ten_steps(&config(true)).0);
+    assert_ne!(exact, rounded);
+    for (step, (exact, rounded)) in exact.iter().zip(&rounded).enumerate() {
+        for at in 0..2 {
+            assert!((exact[at] - rounded[at]).abs() < 0.02 * exact[at].max(0.5), "step {step}: {} and {}", rounded[at], exact[at]);
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_overflows_moves_nothing() {
+    let _alone = alone();
+    let reference = tensors(&fixture("adamw.reference.safetensors"));
+    for optim in [OptimizerName::AdamwTorch, OptimizerName::Sgd, OptimizerName::Adafactor] {
+        let (model, config) = (model("tiny-bert-cls"), TrainConfig { optim, ..TrainConfig::default() });
+        let before: BTreeMap<String, Tensor> = model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect();
+        let mut optimizer = Optimizer::new(&model.parameters, &config, &Rates::default());
+        let (_, loss) = mean_loss(&model, &batch(&reference, "step0"));
+        (loss * f64::INFINITY).backward();
+        assert!(!optimizer.step(0, 1e-3, 1.0).unwrap().is_finite());
+        assert!(before.iter().all(|(name, tensor)| *tensor == model.parameters[name]), "{optim:?}");
+        // Nor does it stay for the next step.
+        let (_, loss) = mean_loss(&model, &batch(&reference, "step0"));
+        loss.backward();
+        assert!(optimizer.step(0, 1e-3, 1.0).unwrap().is_finite());
     }
 }
 

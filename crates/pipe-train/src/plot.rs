@@ -16,9 +16,9 @@ const HEIGHT: f64 = 510.0;
 const MOST_POINTS: usize = 1400;
 
 /// Text and lines take the reader's colours: dark on light, light on dark.
-const STYLE: &str = "svg{color-scheme:light dark;background:#fff;font:12px system-ui,sans-serif}text{fill:#333}.axis{stroke:#999}.grid{stroke:#ddd}\
+const STYLE: &str = "svg{font:12px system-ui,sans-serif}.page{fill:#fff}text{fill:#333}.axis{stroke:#999}.grid{stroke:#ddd}\
 .train{stroke:#1f6feb;fill:none;stroke-width:1.6}.eval{stroke:#d1570c;fill:none;stroke-width:1.6}.dot{fill:#d1570c}.rate{stroke:#2a8a4a;fill:none;stroke-width:1.6}\
-@media(prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#d0d7de}.axis{stroke:#6e7681}.grid{stroke:#2d333b}\
+@media(prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#d0d7de}.axis{stroke:#6e7681}.grid{stroke:#2d333b}\
 .train{stroke:#58a6ff}.eval{stroke:#f0883e}.dot{fill:#f0883e}.rate{stroke:#56d364}}";
 
 /// One curve: (step, value).
@@ -33,7 +33,7 @@ pub(crate) fn training(log: &[Map<String, Value>]) -> Option<String> {
     }
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
-         aria-label=\"Loss and learning rate over the steps of a training\">\n<style>{STYLE}</style>\n"
+         aria-label=\"Loss and learning rate over the steps of a training\">\n<style>{STYLE}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n"
     );
     let steps = Axis::new(0.0, last);
     let values: Vec<f64> = loss.iter().chain(&eval).map(|point| point.1).collect();
