@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_core::Batch;
 use pipe_core::config::{OptimizerName, TrainConfig};
+use pipe_model::Backend;
 use serde_json::Value;
 use tch::{Reduction, Tensor};
 
@@ -152,6 +153,25 @@ fn eight_bits_stay_close_to_adamw() {
     for (step, (exact, rounded)) in exact.iter().zip(&rounded).enumerate() {
         assert!((exact[0] - rounded[0]).abs() < 0.02 * exact[0].max(0.5), "step {step}: {} and {}", rounded[0], exact[0]);
     }
+}
+
+#[test]
+fn noise_on_embeddings_is_bounded_and_of_training_alone() {
+    let _alone = alone();
+    let reference = tensors(&fixture("tiny-bert-cls.reference.safetensors"));
+    let batch = batch(&reference, "batch0");
+    let mut model = model("tiny-bert-cls");
+    model.config.set_dropout(0.0);
+    let plain = model.forward(&batch, true).unwrap();
+    model.options.neftune_noise_alpha = 5.0;
+    assert_eq!(plain, model.forward(&batch, false).unwrap());
+    assert_ne!(plain, model.forward(&batch, true).unwrap());
+    let words = "bert.embeddings.word_embeddings";
+    let ids = model.inputs(&batch).unwrap().input_ids;
+    let embedded = |training| model.backend(training).embedding(words, &ids).unwrap();
+    let noise = embedded(true).as_ref() - embedded(false).as_ref();
+    let (largest, bound) = (noise.abs().max().double_value(&[]), 5.0 / ((batch.length * 48) as f64).sqrt());
+    assert!(largest <= bound * 1.001 && largest > 0.95 * bound, "{largest} and {bound}");
 }
 
 #[test]

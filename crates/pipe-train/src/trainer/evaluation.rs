@@ -1,5 +1,7 @@
 //! Evaluation while training: what is due, what is best, when to stop.
 
+use std::time::Instant;
+
 use pipe_core::metrics::ClassificationReport;
 use pipe_core::{Error, Progress, Result};
 use serde_json::{Value, json};
@@ -45,8 +47,13 @@ impl Trainer<'_> {
 
     fn evaluate(&mut self) -> Result<ClassificationReport> {
         let (validation, rows) = self.validation.as_ref().ok_or_else(|| Error::internal("an evaluation without a validation split"))?;
-        let quiet = Quiet(self.progress);
-        pipe_core::evaluate(&mut self.model, validation, &self.labels, self.config.per_device_eval_batch_size, Some(rows), &quiet)
+        let (quiet, started) = (Quiet(self.progress), Instant::now());
+        let report = pipe_core::evaluate(&mut self.model, validation, &self.labels, self.config.per_device_eval_batch_size, Some(rows), &quiet)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.evaluations.push(json!({
+            "step": self.state.global_step, "eval_runtime": seconds, "eval_samples_per_second": report.rows as f64 / seconds,
+        }));
+        Ok(report)
     }
 
     /// Logs an evaluation and lets it decide; true if it is the best so far.

@@ -65,6 +65,8 @@ struct Trainer<'t> {
     events: EventFile,
     state: TrainerState,
     steps_per_epoch: u64,
+    /// How long each evaluation of this run took, for its record.
+    evaluations: Vec<Value>,
 }
 
 /// Fine-tunes a sequence classifier.
@@ -85,7 +87,9 @@ pub fn train(config: &TrainConfig, paths: &TrainPaths<'_>, device: Device, progr
         "steps": trainer.state.global_step, "threads": tch::get_num_threads(), "device": format!("{device:?}"),
     });
     record["ledger"] = trainer.ledger(paths.tokens);
-    finish::write_json(&paths.record.join("train.json"), &record)?;
+    let mut with_evaluations = record.clone();
+    with_evaluations["evaluations"] = std::mem::take(&mut trainer.evaluations).into();
+    finish::write_json(&paths.record.join("train.json"), &with_evaluations)?;
     Ok(trainer.summary(rows, record))
 }
 

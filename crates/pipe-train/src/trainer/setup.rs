@@ -89,6 +89,7 @@ impl<'t> Trainer<'t> {
             validation,
             rows,
             steps_per_epoch,
+            evaluations: Vec::new(),
         })
     }
 }

@@ -41,17 +41,15 @@ impl Trainer<'_> {
     /// runs out.
     fn gradients(&mut self, batch: &[usize]) -> Result<f64> {
         let first = self.state.micro_batch.unwrap_or(self.config.per_device_train_batch_size);
-        if !self.config.auto_find_batch_size {
-            let (loss, ledger) = self.accumulate(batch, first)?;
-            self.state.ledger = ledger;
-            return Ok(loss);
-        }
-        let ((loss, ledger), micro) = halving(first, |micro| {
-            if micro < first {
+        let ((loss, ledger), micro) = if self.config.auto_find_batch_size {
+            halving(first, |micro| {
+                // What came of a try with more rows.
                 self.optimizer.forget_gradients();
-            }
-            self.accumulate(batch, micro)
-        })?;
+                self.accumulate(batch, micro)
+            })?
+        } else {
+            (self.accumulate(batch, first)?, first)
+        };
         if micro < first {
             self.progress.note(&format!(
                 "memory ran out: forward passes have {micro} rows from step {} on, steps as many as before",

@@ -50,6 +50,9 @@ fn accumulation_equals_the_full_batch() {
                 assert!((ours - theirs).abs() < 1e-5, "{name} {batch} × {accumulate}, step {step}: loss {ours} and {theirs}");
             }
             assert_close(&weights, &full, name);
+            // Before the first update the gradients are of the same weights.
+            let norm = |batch: usize| log(&folder.path().join(format!("{name}-{batch}")))[0]["grad_norm"].as_f64().unwrap();
+            assert!((norm(batch) / norm(16) - 1.0).abs() < 1e-5, "{name} {batch} × {accumulate}: ratio {}", norm(batch) / norm(16));
         }
     }
 }
@@ -104,6 +107,9 @@ fn eventful(optim: OptimizerName) -> TrainConfig {
         optim_args,
         learning_rate: 1e-3,
         max_steps: 12,
+        per_device_train_batch_size: 4,
+        gradient_accumulation_steps: 2,
+        train_sampling_strategy: SamplingStrategy::GroupByLength,
         logging_steps: 5.0,
         lr_scheduler_type: SchedulerType::ReduceLrOnPlateau,
         lr_scheduler_kwargs: pipe_core::config::SchedulerArgs { patience: Some(0), threshold: Some(0.2), ..Default::default() },
@@ -128,13 +134,19 @@ fn a_killed_or_stopped_training_goes_on_to_the_same_bytes_with_every_optimizer()
         let whole = folder.path().join(format!("{optim:?}"));
         attempt(&tokens, &whole, &config, &Silent).unwrap();
         let expected = files(&whole);
-        for (at, interruption) in
-            [Interruption::KilledAt(1), Interruption::KilledAt(5), Interruption::stopped_at(7), Interruption::KilledAt(11)].iter().enumerate()
-        {
+        // Step 6 is evaluated, and stopped in the middle of that.
+        let interruptions = [
+            Interruption::KilledAt(1),
+            Interruption::KilledAt(5),
+            Interruption::stopped_at(6),
+            Interruption::stopped_at(7),
+            Interruption::KilledAt(11),
+        ];
+        for (at, interruption) in interruptions.iter().enumerate() {
             let again = folder.path().join(format!("{optim:?}-{at}"));
             interrupted(&tokens, &again, &config, interruption);
             let saved = checkpoints(&again).into_keys().last();
-            assert_eq!(saved, [None, Some(4), Some(7), Some(10)][at], "{optim:?}");
+            assert_eq!(saved, [None, Some(4), Some(6), Some(7), Some(10)][at], "{optim:?}");
             let summary = attempt(&tokens, &again, &config, &Silent).unwrap();
             assert_eq!(summary.figures["train"]["resumed_at_step"], saved.unwrap_or(0));
             assert!(files(&again) == expected, "{optim:?}, interruption {at}");
@@ -262,6 +274,7 @@ fn intervals_log_and_evaluate_as_asked() {
     }
     assert!(std::fs::read_to_string(run.join("out/training.svg")).unwrap().contains("class=\"eval\""));
     let record = read_json(&run.join("record/train.json"));
+    assert_eq!(record["evaluations"].as_array().unwrap().len(), 3);
     assert!(record["train_runtime"].is_number() && record["train_steps_per_second"].is_number());
     let ledger = &summary.figures["train"]["ledger"];
     let (tokens, slots) = (ledger["tokens"].as_u64().unwrap(), ledger["slots"].as_u64().unwrap());
