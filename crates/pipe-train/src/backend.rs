@@ -33,7 +33,9 @@ pub(crate) fn torch_error(error: tch::TchError) -> Error {
     let text = error.to_string();
     let result = Error::stage(format!("libtorch: {}", text.lines().next().unwrap_or_default()));
     if says_out_of_memory(&text) {
-        return result.hint("lower `per_device_train_batch_size` and raise `gradient_accumulation_steps`, or lower `max_length`");
+        return result.hint(
+            "set `auto_find_batch_size: true`, lower `per_device_train_batch_size` and raise `gradient_accumulation_steps`, or lower `max_length`",
+        );
     }
     result
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Result};
 use pipe_model::{Activation, AttentionSpec, Backend, EncoderInputs, sequence_classification};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::backend::{TorchBackend, torch_error};
 use crate::model::Model;
@@ -57,7 +57,7 @@ struct Found {
     plan: Plan,
     /// The segment of each value.
     producers: BTreeMap<usize, usize>,
-    kept: BTreeMap<usize, Rc<Tensor>>,
+    kept: Values,
     /// The random generator at the beginning of each segment.
     generators: Vec<Tensor>,
 }
@@ -69,53 +69,61 @@ struct Segmented<'s> {
     found: RefCell<Found>,
 }
 
+/// Values of a pass by their ids.
+type Values = BTreeMap<usize, Rc<Tensor>>;
+
 /// The gradients of `loss` over one micro-batch, and its value. `loss` gets logits `[B, C]` in f32; its gradient is taken
-/// `loss_scale` times.
+/// `loss_scale` times, and not at all where its value is not a number.
 pub(crate) fn backward(model: &Model, batch: &Batch, loss: &dyn Fn(&Tensor) -> Result<Tensor>, loss_scale: f64) -> Result<f64> {
     let inputs = model.inputs(batch)?;
-    let plan = Segmented::new(model, Mode::Plan, BTreeMap::new()).pass(&inputs)?.1.plan;
+    let plan = Segmented::new(model, Mode::Plan, Values::new()).pass(&inputs)?.1.plan;
     let last = plan.reads.len().saturating_sub(1);
-    let (_, forward) = tch::no_grad(|| Segmented::new(model, Mode::Forward(&plan), BTreeMap::new()).pass(&inputs))?;
-    let (kept, mut generators) = (forward.kept, forward.generators);
+    let (_, forward) = tch::no_grad(|| Segmented::new(model, Mode::Forward(&plan), Values::new()).pass(&inputs))?;
     let mut gradients: BTreeMap<usize, Tensor> = BTreeMap::new();
     let mut value = 0.0;
-    for segment in (0..=last).rev() {
-        let reads = kept.iter().filter(|(id, _)| plan.reads[segment].contains(id));
-        let leaves: BTreeMap<usize, Rc<Tensor>> = reads.map(|(&id, tensor)| (id, leaf(tensor, plan.crossing[&id]))).collect();
-        if let Some(generator) = generators.pop() {
-            shim::set_random_state(model.device, &generator)?;
-        }
+    for (segment, generator) in forward.generators.iter().enumerate().rev() {
+        let reads = forward.kept.iter().filter(|(id, _)| plan.reads[segment].contains(id));
+        let leaves: Values = reads.map(|(&id, tensor)| (id, leaf(tensor, plan.crossing[&id]))).collect();
+        shim::set_random_state(model.device, generator)?;
         let (logits, found) = Segmented::new(model, Mode::Segment(&plan, segment), leaves.clone()).pass(&inputs)?;
         if segment == last {
-            let logits =
-                logits.tensor.as_ref().ok_or_else(|| Error::internal("a pass without a result"))?.f_to_kind(Kind::Float).map_err(torch_error)?;
-            let sum = loss(&logits)?;
-            value = f64::try_from(&sum).map_err(torch_error)?;
-            if value.is_finite() {
-                sum.f_mul_scalar(loss_scale).and_then(|scaled| scaled.f_backward()).map_err(torch_error)?;
+            value = begin(&logits, loss, loss_scale)?;
+            if !value.is_finite() {
+                break;
             }
         } else {
-            // The derivative of Σ y · g by y is g.
-            let outputs = found.kept.iter().filter(|(id, tensor)| !leaves.contains_key(id) && tensor.requires_grad());
-            let products =
-                outputs.filter_map(|(id, tensor)| gradients.get(id).map(|gradient| tensor.f_mul(gradient).and_then(|x| x.f_sum(Kind::Float))));
-            let products = products.collect::<Result<Vec<Tensor>, _>>().map_err(torch_error)?;
-            if let Some(sum) = products.into_iter().reduce(|a, b| a + b) {
-                sum.f_backward().map_err(torch_error)?;
-            }
+            let outputs = found.kept.into_iter().filter(|(id, tensor)| !leaves.contains_key(id) && tensor.requires_grad());
+            go_on(outputs.filter_map(|(id, tensor)| Some((tensor, gradients.get(&id)?)))).map_err(torch_error)?;
         }
-        for (id, tensor) in leaves {
-            let gradient = tensor.grad();
+        for (id, leaf) in leaves {
+            let gradient = leaf.grad();
             if gradient.defined() {
                 let sum = gradients.remove(&id).map_or_else(|| gradient.shallow_clone(), |other| other + &gradient);
                 gradients.insert(id, sum);
             }
         }
-        if !value.is_finite() {
-            break;
-        }
     }
     Ok(value)
+}
+
+/// The backward pass through the last segment; the value of the loss.
+fn begin(logits: &Value, loss: &dyn Fn(&Tensor) -> Result<Tensor>, loss_scale: f64) -> Result<f64> {
+    let logits = logits.tensor.as_ref().ok_or_else(|| Error::internal("a pass without a result"))?;
+    let sum = loss(&logits.f_to_kind(Kind::Float).map_err(torch_error)?)?;
+    let value = f64::try_from(&sum).map_err(torch_error)?;
+    if value.is_finite() {
+        sum.f_mul_scalar(loss_scale).and_then(|scaled| scaled.f_backward()).map_err(torch_error)?;
+    }
+    Ok(value)
+}
+
+/// The backward pass through another one, from its outputs and their gradients: the derivative of Σ y · g by y is g.
+fn go_on<'g>(outputs: impl Iterator<Item = (Rc<Tensor>, &'g Tensor)>) -> Result<(), TchError> {
+    let products = outputs.map(|(output, gradient)| output.f_mul(gradient)?.f_sum(Kind::Float));
+    match products.collect::<Result<Vec<Tensor>, _>>()?.into_iter().reduce(|a, b| a + b) {
+        Some(sum) => sum.f_backward(),
+        None => Ok(()),
+    }
 }
 
 /// A value as the beginning of a graph of its own.
@@ -125,7 +133,7 @@ fn leaf(tensor: &Tensor, tracked: bool) -> Rc<Tensor> {
 }
 
 impl<'s> Segmented<'s> {
-    fn new(model: &'s Model, mode: Mode<'s>, kept: BTreeMap<usize, Rc<Tensor>>) -> Segmented<'s> {
+    fn new(model: &'s Model, mode: Mode<'s>, kept: Values) -> Segmented<'s> {
         Segmented { inner: model.backend(true), model, mode, found: RefCell::new(Found { kept, ..Found::default() }) }
     }
 

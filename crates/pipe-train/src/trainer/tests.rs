@@ -306,3 +306,16 @@ fn what_cannot_be_is_refused() {
         assert!(error.hint.is_some() || message.contains("layers") || message.contains("every weight"), "{}", error.message);
     }
 }
+
+#[test]
+fn a_label_that_the_data_do_not_name_is_refused_with_its_row() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = sample_tokens(folder.path());
+    let path = tokens.join("pipe.json");
+    let mut provenance = read_json(&path);
+    provenance["labels"] = serde_json::json!(["negative", "neutral"]);
+    std::fs::write(&path, provenance.to_string()).unwrap();
+    let error = attempt(&tokens, &folder.path().join("run"), &TrainConfig::default(), &Silent).unwrap_err();
+    assert!(error.message.starts_with("row ") && error.message.ends_with("has the label id 2, the model knows 0 to 1"), "{}", error.message);
+}
