@@ -22,17 +22,17 @@ use crate::trainer::{TrainPaths, train};
 /// libtorch has one random generator for the process, and tests run side by side.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     tch::set_num_threads(1);
     GENERATOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
 /// All tensors of a file, integers as integers.
-fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = |view: safetensors::tensor::TensorView<'_>| {
@@ -43,7 +43,7 @@ fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
     file.iter().map(|(name, view)| (name.to_owned(), tensor(view))).collect()
 }
 
-fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch {
+pub(crate) fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch {
     let get = |name: &str| &reference[&format!("{prefix}.{name}")];
     let ints = |name: &str| Vec::<i64>::try_from(get(name).reshape([-1])).unwrap();
     let size = get("input_ids").size();
@@ -64,8 +64,29 @@ fn model(name: &str) -> Model {
     model
 }
 
-fn norm(tensor: &Tensor) -> f64 {
+pub(crate) fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).norm().double_value(&[])
+}
+
+/// Every gradient of the model against `grad.<parameter>` of the reference.
+pub(crate) fn check_gradients(model: &Model, reference: &BTreeMap<String, Tensor>, name: &str) {
+    let gradients: BTreeMap<&str, &Tensor> = reference.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("grad.")?, tensor))).collect();
+    assert_eq!(gradients.len(), model.parameters.len(), "a gradient for every parameter");
+    let all = gradients.values().map(|gradient| norm(gradient).powi(2)).sum::<f64>().sqrt();
+    for (parameter, tensor) in &model.parameters {
+        let expected = gradients[parameter.as_str()];
+        let error = norm(&(tensor.grad() - expected));
+        assert!(error <= 1e-4 * norm(expected) + 1e-7 * all, "{name}: gradient of {parameter} differs by {error:e}");
+    }
+}
+
+/// Logits relative to the largest of them, and a loss relative to itself.
+pub(crate) fn check_outputs(logits: &Tensor, loss: &Tensor, reference: &BTreeMap<String, Tensor>, prefix: &str, name: &str) {
+    let expected = &reference[&format!("{prefix}.logits")];
+    let error = (logits - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[]);
+    assert!(error < 1e-5, "{name} {prefix}: logits differ by {error:e}");
+    let expected = reference[&format!("{prefix}.loss")].double_value(&[]);
+    assert!((loss.double_value(&[]) - expected).abs() < 1e-5 * expected, "{name} {prefix}: loss");
 }
 
 fn mean_loss(model: &Model, batch: &Batch) -> (Tensor, Tensor) {
@@ -82,23 +103,12 @@ fn logits_loss_and_gradients_are_those_of_transformers() {
         let reference = tensors(&fixture(&format!("{name}.reference.safetensors")));
         for prefix in ["batch1", "batch0"] {
             let (logits, loss) = mean_loss(&model, &batch(&reference, prefix));
-            let expected = &reference[&format!("{prefix}.logits")];
-            let error = (&logits - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[]);
-            assert!(error < 1e-5, "{name} {prefix}: logits differ by {error:e}");
-            let expected = reference[&format!("{prefix}.loss")].double_value(&[]);
-            assert!((loss.double_value(&[]) - expected).abs() < 1e-5 * expected, "{name} {prefix}: loss");
+            check_outputs(&logits, &loss, &reference, prefix, name);
             if prefix == "batch0" {
                 loss.backward();
             }
         }
-        let gradients: BTreeMap<&str, &Tensor> = reference.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("grad.")?, tensor))).collect();
-        assert_eq!(gradients.len(), model.parameters.len(), "a gradient for every parameter");
-        let all = gradients.values().map(|gradient| norm(gradient).powi(2)).sum::<f64>().sqrt();
-        for (parameter, tensor) in &model.parameters {
-            let expected = gradients[parameter.as_str()];
-            let error = norm(&(tensor.grad() - expected));
-            assert!(error <= 1e-4 * norm(expected) + 1e-7 * all, "{name}: gradient of {parameter} differs by {error:e}");
-        }
+        check_gradients(&model, &reference, name);
     }
 }
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use pipe_core::{Error, IoContext, Result};
-use pipe_model::{ModelConfig, ParameterSpec, canonical_name, head_parameters, parameters};
+use pipe_model::{Head, Init, ModelConfig, ParameterSpec, Part, canonical_name, is_of_a_head, parameters};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
-use crate::backend::Parameters;
+use crate::backend::{Parameters, torch_error};
 
 /// What loading found beside the weights.
 #[derive(Debug, Default, PartialEq)]
@@ -20,21 +20,20 @@ pub(crate) struct Loaded {
     pub new_modules: BTreeSet<String>,
 }
 
-/// Whether a classifier in the file is used or replaced.
+/// What to do about a head that the file has not got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Head {
-    /// Missing is an error: for evaluation.
-    Required,
-    /// Missing or of other classes: a new one is drawn with this seed.
-    Fresh { seed: i64, keep: bool },
+pub(crate) enum Absent {
+    /// An error: for evaluation.
+    Refused,
+    /// A new one is drawn with this seed; also in the place of one of other classes, unless `keep`.
+    Drawn { seed: i64, keep: bool },
 }
 
 /// Reads all parameters of the model in `folder` as f32 on `device`.
-pub(crate) fn load(folder: &Path, config: &ModelConfig, classes: usize, head: Head, device: Device) -> Result<(Parameters, Loaded)> {
-    let specs = parameters(config, classes);
+pub(crate) fn load(folder: &Path, config: &ModelConfig, head: Head, absent: Absent, device: Device) -> Result<(Parameters, Loaded)> {
+    let specs = parameters(config, head);
     let wanted: BTreeMap<&str, &ParameterSpec> = specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
-    let head_names: BTreeSet<String> = head_parameters(config, classes).into_iter().map(|spec| spec.name).collect();
-    let replace_head = matches!(head, Head::Fresh { keep: false, .. });
+    let replaces_classes = matches!(absent, Absent::Drawn { keep: false, .. });
     let mut found = Parameters::new();
     for path in weight_files(folder)? {
         let file = File::open(&path).doing("open", &path)?;
@@ -44,71 +43,68 @@ pub(crate) fn load(folder: &Path, config: &ModelConfig, classes: usize, head: He
             Error::input(format!("{} is not a whole safetensors file: {e}", path.display())).hint("it may be cut short: fetch or copy it again")
         })?;
         for (name, view) in tensors.iter() {
-            let Some(canonical) = canonical_name(name) else { continue };
-            if head_names.contains(&canonical) && replace_head {
-                continue;
-            }
-            let Some(spec) = wanted.get(canonical.as_str()) else {
-                return Err(Error::input(format!(
-                    "{} holds a tensor `{name}` that a {} has not",
-                    path.display(),
-                    config.raw["model_type"].as_str().unwrap_or("model")
-                ))
-                .hint("is config.json of the same model?"));
+            let Some(canonical) = canonical_name(config, name) else { continue };
+            let spec = match wanted.get(canonical.as_str()) {
+                Some(spec) if spec.part == Part::Classes && replaces_classes => continue,
+                Some(spec) => spec,
+                None if is_of_a_head(config, &canonical) => continue,
+                None => {
+                    return Err(Error::input(format!(
+                        "{} holds a tensor `{name}` that a {} has not",
+                        path.display(),
+                        config.raw["model_type"].as_str().unwrap_or("model")
+                    ))
+                    .hint("is config.json of the same model?"));
+                }
             };
             let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
             if shape != spec.shape {
                 return Err(Error::input(format!("`{name}` in {} has the shape {shape:?}, config.json asks for {:?}", path.display(), spec.shape)));
             }
-            found.insert(canonical, tensor(&view, &path)?.to_device(device));
+            if found.insert(canonical, tensor(&view, &path)?.to_device(device)).is_some() {
+                return Err(Error::input(format!("{} holds `{}` a second time, as `{name}`", folder.display(), spec.name)));
+            }
         }
     }
     let mut loaded = Loaded::default();
-    if let Head::Fresh { seed, .. } = head {
+    if let Absent::Drawn { seed, .. } = absent {
         tch::manual_seed(seed);
     }
     for spec in &specs {
         if found.contains_key(&spec.name) {
             continue;
         }
-        // The pooler is what pretraining without next-sentence prediction leaves out.
-        let may_be_new = head_names.contains(&spec.name) || spec.name.starts_with("bert.pooler.");
-        if !may_be_new || head == Head::Required {
+        if spec.part == Part::Base || absent == Absent::Refused {
             return Err(Error::input(format!("the weights in {} lack `{}`", folder.display(), spec.name))
                 .hint("is config.json of the same model, and are all shards there?"));
         }
-        let mut new = Tensor::zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu));
-        // As transformers does: normal weights, zero biases.
-        let new = if spec.name.ends_with(".bias") { new } else { new.normal_(0.0, config.initializer_range) };
-        found.insert(spec.name.clone(), new.to_device(device));
+        found.insert(spec.name.clone(), drawn(spec)?.to_device(device));
         let module = spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module);
         loaded.new_modules.insert(module.to_owned());
     }
     Ok((found, loaded))
 }
 
-/// Draws all parameters of a model from scratch, as transformers' BERT does in its `_init_weights`: weights and embeddings normal
-/// with `initializer_range`, biases zero, layer norms one, the embedding of padding zero.
-pub(crate) fn fresh(config: &ModelConfig, classes: usize, seed: i64, device: Device) -> Result<Parameters> {
-    // Drawn on the CPU, so that a seed gives the same weights on every device.
+/// Draws all parameters of a model from scratch.
+pub(crate) fn fresh(config: &ModelConfig, head: Head, seed: i64, device: Device) -> Result<Parameters> {
     tch::manual_seed(seed);
-    let mut drawn = Parameters::new();
-    for spec in parameters(config, classes) {
-        let new = Tensor::f_zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu)).map_err(crate::backend::torch_error)?;
-        let new = if spec.name.ends_with(".bias") {
-            new
-        } else if spec.name.ends_with("LayerNorm.weight") {
-            new.ones_like()
-        } else {
-            let mut new = new;
-            new.normal_(0.0, config.initializer_range)
-        };
-        if spec.name.ends_with("word_embeddings.weight") {
-            let _ = new.get(config.pad_token_id).zero_();
+    parameters(config, head).into_iter().map(|spec| drawn(&spec).map(|tensor| (spec.name, tensor.to_device(device)))).collect()
+}
+
+/// The first values of a parameter, on the CPU, so that a seed gives the same on every device.
+fn drawn(spec: &ParameterSpec) -> Result<Tensor> {
+    let mut new = Tensor::f_zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu)).map_err(torch_error)?;
+    match spec.init {
+        Init::Zeros => {}
+        Init::Ones => _ = new.fill_(1.0),
+        Init::Normal { std, zero_row } => {
+            new = new.normal_(0.0, std);
+            if let Some(row) = zero_row {
+                let _ = new.get(row).zero_();
+            }
         }
-        drawn.insert(spec.name, new.to_device(device));
     }
-    Ok(drawn)
+    Ok(new)
 }
 
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -122,6 +118,10 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
         let json: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| Error::input(format!("{} is not valid JSON: {e}", index.display())))?;
         let files: BTreeSet<&str> = json["weight_map"].as_object().into_iter().flatten().filter_map(|(_, file)| file.as_str()).collect();
+        // Shards stand beside the index; a name that leads elsewhere is not followed.
+        if files.is_empty() || files.iter().any(|file| Path::new(file).file_name() != Some(file.as_ref())) {
+            return Err(Error::input(format!("{}: `weight_map` does not name files of this folder", index.display())));
+        }
         return Ok(files.into_iter().map(|file| folder.join(file)).collect());
     }
     let error = Error::input(format!("{} has no model.safetensors", folder.display()));
@@ -141,7 +141,7 @@ fn tensor(view: &TensorView<'_>, path: &Path) -> Result<Tensor> {
         Dtype::F64 => Kind::Double,
         other => return Err(Error::input(format!("{} holds weights of type {other:?}, which is not supported", path.display()))),
     };
-    Tensor::f_from_data_size(view.data(), &shape, kind).map(|tensor| tensor.to_kind(Kind::Float)).map_err(crate::backend::torch_error)
+    Tensor::f_from_data_size(view.data(), &shape, kind).map(|tensor| tensor.to_kind(Kind::Float)).map_err(torch_error)
 }
 
 /// A tensor's bytes as safetensors wants them.
@@ -178,7 +178,7 @@ fn bytes(tensor: &Tensor) -> Result<Bytes> {
     };
     let width = dtype.bitsize() / 8;
     let mut data = vec![0; tensor.numel() * width];
-    tensor.f_copy_data_u8(&mut data, tensor.numel()).map_err(crate::backend::torch_error)?;
+    tensor.f_copy_data_u8(&mut data, tensor.numel()).map_err(torch_error)?;
     Ok(Bytes { dtype, shape: tensor.size().iter().map(|&size| size as usize).collect(), data })
 }
 
@@ -208,6 +208,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const HEAD: Head = Head::SequenceClassification { classes: 3 };
+
     #[test]
     fn weights_from_scratch_are_bert_s_and_follow_from_the_seed() {
         let raw = json!({
@@ -216,9 +218,9 @@ mod tests {
         });
         let serde_json::Value::Object(raw) = raw else { unreachable!() };
         let config = ModelConfig::from_json(raw).unwrap();
-        let drawn = fresh(&config, 3, 7, Device::Cpu).unwrap();
+        let drawn = fresh(&config, HEAD, 7, Device::Cpu).unwrap();
         let shapes: BTreeMap<&str, Vec<i64>> = drawn.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
-        let specs = parameters(&config, 3);
+        let specs = parameters(&config, HEAD);
         assert_eq!(shapes, specs.iter().map(|spec| (spec.name.as_str(), spec.shape.clone())).collect());
         for (name, tensor) in &drawn {
             let values: Vec<f32> = Vec::try_from(tensor.reshape(-1)).unwrap();
@@ -232,8 +234,8 @@ mod tests {
         let words = &drawn["bert.embeddings.word_embeddings.weight"];
         let is_zero = |row: i64| words.get(row).abs().sum(Kind::Float).double_value(&[]) == 0.0;
         assert!(is_zero(3) && !is_zero(0) && !is_zero(2));
-        let again = fresh(&config, 3, 7, Device::Cpu).unwrap();
+        let again = fresh(&config, HEAD, 7, Device::Cpu).unwrap();
         assert!(drawn.iter().all(|(name, tensor)| *tensor == again[name]));
-        assert!(*words != fresh(&config, 3, 8, Device::Cpu).unwrap()["bert.embeddings.word_embeddings.weight"]);
+        assert!(*words != fresh(&config, HEAD, 8, Device::Cpu).unwrap()["bert.embeddings.word_embeddings.weight"]);
     }
 }
