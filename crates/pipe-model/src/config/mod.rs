@@ -114,6 +114,10 @@ impl ModelConfig {
         raw.insert("pad_token_id".into(), tokens.pad_token_id.into());
         raw.entry("vocab_size").or_insert_with(|| tokens.vocab_size.into());
         raw.entry("model_type").or_insert_with(|| "bert".into());
+        // The classes' own defaults are ids of another tokenizer.
+        for name in ["bos_token_id", "eos_token_id"] {
+            raw.entry(name).or_insert(Value::Null);
+        }
         let config = ModelConfig::from_json(raw)?;
         let sizes = [config.vocab_size, config.hidden_size, config.intermediate_size, config.max_positions, config.type_vocab_size];
         if sizes.iter().any(|size| *size > 1 << 20) || config.layers > 1000 {
