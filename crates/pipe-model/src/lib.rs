@@ -7,6 +7,7 @@ mod backend;
 mod config;
 mod decoder;
 mod encoder;
+pub mod gguf;
 mod heads;
 mod names;
 mod parameters;

@@ -1,4 +1,4 @@
-//! Model weights: from safetensors (one file or shards) to parameters, and back.
+//! Model weights: from safetensors (one file or shards) or GGUF to parameters, and back to safetensors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use pipe_core::{Error, IoContext, Result};
+use pipe_model::gguf::GgufFile;
 use pipe_model::{Head, Init, ModelConfig, ParameterSpec, Part, canonical_name, is_of_a_head, parameters};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
@@ -32,57 +33,91 @@ pub(crate) enum Absent {
 /// Reads all parameters of the model in `folder` as f32 on `device`.
 pub(crate) fn load(folder: &Path, config: &ModelConfig, head: Head, absent: Absent, device: Device) -> Result<(Parameters, Loaded)> {
     let specs = parameters(config, head);
-    let wanted: BTreeMap<&str, &ParameterSpec> = specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
-    let replaces_classes = matches!(absent, Absent::Drawn { keep: false, .. });
-    let mut found = Parameters::new();
-    for path in weight_files(folder)? {
-        let file = File::open(&path).doing("open", &path)?;
-        // SAFETY: the mapping lives for this loop; a model folder that changes under it is a damaged model.
-        let map = unsafe { Mmap::map(&file) }.doing("map", &path)?;
-        let tensors = SafeTensors::deserialize(&map).map_err(|e| {
-            Error::input(format!("{} is not a whole safetensors file: {e}", path.display())).hint("it may be cut short: fetch or copy it again")
-        })?;
-        for (name, view) in tensors.iter() {
-            let Some(canonical) = canonical_name(config, name) else { continue };
-            let spec = match wanted.get(canonical.as_str()) {
-                Some(spec) if spec.part == Part::Classes && replaces_classes => continue,
-                Some(spec) => spec,
-                None if is_of_a_head(config, &canonical) => continue,
-                None => {
-                    return Err(Error::input(format!(
-                        "{} holds a tensor `{name}` that a {} has not",
-                        path.display(),
-                        config.raw["model_type"].as_str().unwrap_or("model")
-                    ))
+    let mut found = Found {
+        config,
+        wanted: specs.iter().map(|spec| (spec.name.as_str(), spec)).collect(),
+        replaces_classes: matches!(absent, Absent::Drawn { keep: false, .. }),
+        device,
+        parameters: Parameters::new(),
+    };
+    match GgufFile::of_folder(folder)? {
+        Some(file) => {
+            for parameter in file.read()?.parameters(config)? {
+                let tensor = || Tensor::f_from_slice(&parameter.to_f32()).and_then(|flat| flat.f_view(parameter.shape())).map_err(torch_error);
+                found.take(&parameter.name, parameter.shape(), file.path(), tensor)?;
+            }
+        }
+        None => weight_files(folder)?.iter().try_for_each(|path| read_safetensors(path, &mut found))?,
+    }
+    found.complete(&specs, folder, absent)
+}
+
+fn read_safetensors(path: &Path, found: &mut Found<'_>) -> Result<()> {
+    let file = File::open(path).doing("open", path)?;
+    // SAFETY: the mapping lives for this function; a model folder that changes under it is a damaged model.
+    let map = unsafe { Mmap::map(&file) }.doing("map", path)?;
+    let tensors = SafeTensors::deserialize(&map).map_err(|e| {
+        Error::input(format!("{} is not a whole safetensors file: {e}", path.display())).hint("it may be cut short: fetch or copy it again")
+    })?;
+    for (name, view) in tensors.iter() {
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        found.take(name, &shape, path, || tensor(&view, path))?;
+    }
+    Ok(())
+}
+
+/// Parameters on their way from files to the model.
+struct Found<'s> {
+    config: &'s ModelConfig,
+    wanted: BTreeMap<&'s str, &'s ParameterSpec>,
+    replaces_classes: bool,
+    device: Device,
+    parameters: Parameters,
+}
+
+impl Found<'_> {
+    /// Takes the tensor `name` of the file `path`, unless the model has no use for it.
+    fn take(&mut self, name: &str, shape: &[i64], path: &Path, tensor: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        let Some(canonical) = canonical_name(self.config, name) else { return Ok(()) };
+        let spec = match self.wanted.get(canonical.as_str()) {
+            Some(spec) if spec.part == Part::Classes && self.replaces_classes => return Ok(()),
+            Some(spec) => spec,
+            None if is_of_a_head(self.config, &canonical) => return Ok(()),
+            None => {
+                let model = self.config.raw["model_type"].as_str().unwrap_or("model");
+                return Err(Error::input(format!("{} holds a tensor `{name}` that a {model} has not", path.display()))
                     .hint("is config.json of the same model?"));
-                }
-            };
-            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            if shape != spec.shape {
-                return Err(Error::input(format!("`{name}` in {} has the shape {shape:?}, config.json asks for {:?}", path.display(), spec.shape)));
             }
-            if found.insert(canonical, tensor(&view, &path)?.to_device(device)).is_some() {
-                return Err(Error::input(format!("{} holds `{}` a second time, as `{name}`", folder.display(), spec.name)));
+        };
+        if shape != spec.shape {
+            return Err(Error::input(format!("`{name}` in {} has the shape {shape:?}, config.json asks for {:?}", path.display(), spec.shape)));
+        }
+        if self.parameters.insert(canonical, tensor()?.to_device(self.device)).is_some() {
+            return Err(Error::input(format!("{} holds `{}` a second time, as `{name}`", path.display(), spec.name)));
+        }
+        Ok(())
+    }
+
+    /// Draws what may be missing.
+    fn complete(mut self, specs: &[ParameterSpec], folder: &Path, absent: Absent) -> Result<(Parameters, Loaded)> {
+        let mut loaded = Loaded::default();
+        if let Absent::Drawn { seed, .. } = absent {
+            tch::manual_seed(seed);
+        }
+        for spec in specs {
+            if self.parameters.contains_key(&spec.name) {
+                continue;
             }
+            if spec.part == Part::Base || absent == Absent::Refused {
+                return Err(Error::input(format!("the weights in {} lack `{}`", folder.display(), spec.name))
+                    .hint("is config.json of the same model, and are all shards there?"));
+            }
+            self.parameters.insert(spec.name.clone(), drawn(spec)?.to_device(self.device));
+            let module = spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module);
+            loaded.new_modules.insert(module.to_owned());
         }
+        Ok((self.parameters, loaded))
     }
-    let mut loaded = Loaded::default();
-    if let Absent::Drawn { seed, .. } = absent {
-        tch::manual_seed(seed);
-    }
-    for spec in &specs {
-        if found.contains_key(&spec.name) {
-            continue;
-        }
-        if spec.part == Part::Base || absent == Absent::Refused {
-            return Err(Error::input(format!("the weights in {} lack `{}`", folder.display(), spec.name))
-                .hint("is config.json of the same model, and are all shards there?"));
-        }
-        found.insert(spec.name.clone(), drawn(spec)?.to_device(device));
-        let module = spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module);
-        loaded.new_modules.insert(module.to_owned());
-    }
-    Ok((found, loaded))
 }
 
 /// Draws all parameters of a model from scratch.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use fields::Fields;
 
+use crate::gguf::GgufFile;
 use crate::{Activation, Head, Rotary};
 
 /// Families whose forward pass is one function. What distinguishes the members of a family are fields of
@@ -95,8 +96,12 @@ fn read_json(path: &Path) -> Result<Map<String, Value>> {
 }
 
 impl ModelConfig {
-    /// Reads `folder/config.json`.
+    /// Reads `folder/config.json`, or what the folder's GGUF file says in its place.
     pub fn read(folder: &Path) -> Result<ModelConfig> {
+        if let Some(file) = GgufFile::of_folder(folder)? {
+            let raw = file.read()?.config().map_err(|e| Error { message: format!("{}: {}", file.path().display(), e.message), ..e })?;
+            return ModelConfig::from_json(raw);
+        }
         let path = folder.join("config.json");
         if !path.exists() {
             return Err(Error::input(format!("{} is not a model folder: it has no config.json", folder.display()))
