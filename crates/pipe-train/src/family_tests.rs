@@ -2,15 +2,17 @@
 //! with them are in `tests/fixtures/families`; tolerances are those of `parity_tests`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pipe_core::Batch;
+use pipe_core::config::{Base, NewModel, Scratch, TrainConfig};
+use pipe_core::{Batch, Silent};
 use pipe_model::{Head, ModelConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::model::Model;
-use crate::parity_tests::{alone, batch, check_gradients, check_outputs, fixture, norm, tensors};
+use crate::parity_tests::{alone, batch, check_gradients, check_outputs, fixture, norm, sample_tokens, tensors};
+use crate::trainer::{TrainPaths, train};
 use crate::weights;
 
 const CLASSIFIERS: [&str; 7] = ["roberta", "xlm-roberta", "distilbert", "gpt2", "llama", "llama-bias", "mistral"];
@@ -335,4 +337,45 @@ fn a_gguf_file_is_a_model_folder() {
         std::fs::copy(folder.join("model.gguf"), two.path().join(name)).unwrap();
     }
     assert!(Model::open_causal_lm(two.path(), Device::Cpu, false).err().unwrap().message.contains("could be the model"));
+}
+
+/// Each family drawn, trained for three steps and saved, as `train` does it; what it scores is written beside it. With
+/// `PIPE_FAMILIES=DIR` the folders stay there, for `tests/parity/check_logits.py`.
+#[test]
+fn every_family_trains_from_scratch_and_its_folder_opens() {
+    let _alone = alone();
+    let temporary = tempfile::tempdir().unwrap();
+    let keep = std::env::var_os("PIPE_FAMILIES").map(PathBuf::from);
+    let tokens = sample_tokens(temporary.path());
+    for (name, model) in [
+        ("bert", json!({"model_type": "bert"})),
+        ("roberta", json!({"model_type": "roberta", "type_vocab_size": 1, "max_position_embeddings": 129})),
+        ("distilbert", json!({"model_type": "distilbert"})),
+        ("gpt2", json!({"model_type": "gpt2", "hidden_act": "gelu_new"})),
+        ("llama", json!({"model_type": "llama", "num_key_value_heads": 2, "rope_theta": 500.0})),
+    ] {
+        let mut shape = json!({"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48});
+        shape["max_position_embeddings"] = 128.into();
+        shape.as_object_mut().unwrap().extend(model.as_object().unwrap().clone());
+        let new = NewModel::Inline(Box::new(serde_json::from_value(shape).unwrap()));
+        let config = TrainConfig {
+            model: Base::Scratch(Box::new(Scratch { config: Some(new), train_tokenizer: None })),
+            max_steps: 3,
+            learning_rate: 1e-2,
+            ..TrainConfig::default()
+        };
+        let [out, scratch, record] = ["out", "scratch", "record"].map(|part| temporary.path().join(name).join(part));
+        let out = keep.as_ref().map_or(out, |keep| keep.join(name));
+        for folder in [&out, &scratch] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let paths = TrainPaths { model: None, tokens: &tokens, out: &out, scratch: &scratch, record: &record };
+        train(&config, &paths, Device::Cpu, &Silent).unwrap();
+        let mut model = Model::open(&out, Device::Cpu, false).unwrap();
+        let reference = out.with_extension("reference.safetensors");
+        crate::reference::write(&mut model, &tokens, "validation", 24, &reference, &scratch).unwrap();
+        let logits = &tensors(&reference)["batch0.logits"];
+        assert!(logits.isfinite().all().double_value(&[]) == 1.0 && logits.std(false).double_value(&[]) > 1e-3, "{name}");
+        assert_eq!(ModelConfig::read(&out).unwrap().pad_token_id, Some(0), "{name}: the tokenizer's padding");
+    }
 }

@@ -141,7 +141,7 @@ fn ten_steps_follow_the_trainer_of_transformers() {
 }
 
 /// The sample tweets as a token artifact.
-fn sample_tokens(folder: &Path) -> PathBuf {
+pub(crate) fn sample_tokens(folder: &Path) -> PathBuf {
     use pipe_core::cache::Cache;
     use pipe_core::config::{ColumnsConfig, IngestConfig, SourceConfig, SourceFormat, SplitConfig, StageKind};
     use pipe_core::key::{Components, Key};

@@ -154,7 +154,7 @@ impl<'m> Header<'m> {
         let row = self.shape.last().map_or(1, |&size| size as u64);
         let values = self.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size as u64)).ok_or_else(outside)?;
         let (block, bytes) = self.kind.block();
-        if row % block != 0 || self.offset % alignment != 0 {
+        if !row.is_multiple_of(block) || !self.offset.is_multiple_of(alignment) {
             return Err(damaged(&format!("the tensor `{}` is not made of whole blocks", self.name)));
         }
         let length = (values / block).checked_mul(bytes).ok_or_else(outside)?;
