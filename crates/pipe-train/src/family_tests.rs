@@ -235,26 +235,44 @@ fn a_row_longer_than_the_positions_is_refused() {
     }
 }
 
+/// The folder that `PIPE_FAMILIES` names keeps what is saved, for `tests/parity/roundtrip.py`.
+fn kept(name: &str, temporary: &tempfile::TempDir) -> PathBuf {
+    let folder = std::env::var_os("PIPE_FAMILIES").map_or_else(|| temporary.path().to_owned(), PathBuf::from).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 #[test]
 fn a_saved_folder_gives_the_same_logits_and_says_what_it_is() {
+    let temporary = tempfile::tempdir().unwrap();
     for (name, class) in [
         ("roberta", "RobertaForSequenceClassification"),
         ("xlm-roberta", "XLMRobertaForSequenceClassification"),
         ("distilbert", "DistilBertForSequenceClassification"),
         ("gpt2", "GPT2ForSequenceClassification"),
+        ("gpt2-lm", "GPT2LMHeadModel"),
         ("llama", "LlamaForSequenceClassification"),
+        ("llama-lm", "LlamaForCausalLM"),
+        ("llama-bias", "LlamaForSequenceClassification"),
         ("mistral", "MistralForSequenceClassification"),
+        ("qwen2-lm", "Qwen2ForCausalLM"),
     ] {
         let (model, _) = case(name);
-        let folder = tempfile::tempdir().unwrap();
-        weights::save(&model.parameters, &folder.path().join("model.safetensors")).unwrap();
-        let config = Value::Object(model.config.with_classifier(&labels()));
-        std::fs::write(folder.path().join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+        let (folder, original) = (kept(&format!("saved-{name}"), &temporary), fixture("families").join(name));
+        weights::save(&model.parameters, &folder.join("model.safetensors")).unwrap();
+        let config = if model.head == Head::CausalLm {
+            model.config.with_head(model.head)
+        } else {
+            let config = model.config.with_classifier(&labels());
+            assert_eq!((&config["id2label"]["1"], &config["label2id"]["neutral"]), (&json!("neutral"), &json!(1)));
+            config
+        };
         assert_eq!(config["architectures"], json!([class]));
-        assert_eq!((&config["id2label"]["1"], &config["label2id"]["neutral"]), (&json!("neutral"), &json!(1)));
-        assert!(difference(&open(folder.path()).unwrap(), name) < 1e-5, "{name}");
-        let original = tensors(&fixture("families").join(name).join("model.safetensors"));
-        assert_eq!(model.parameters.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>(), "{name}: the names of transformers");
+        std::fs::write(folder.join("config.json"), serde_json::to_vec(&Value::Object(config)).unwrap()).unwrap();
+        std::fs::copy(original.join("reference.safetensors"), folder.with_extension("reference.safetensors")).unwrap();
+        assert!(difference(&open(&folder).unwrap(), name) < 1e-5, "{name}");
+        let names: Vec<String> = tensors(&original.join("model.safetensors")).into_keys().collect();
+        assert_eq!(model.parameters.keys().collect::<Vec<_>>(), names.iter().collect::<Vec<_>>(), "{name}: the names of transformers");
     }
 }
 
@@ -339,13 +357,11 @@ fn a_gguf_file_is_a_model_folder() {
     assert!(Model::open_causal_lm(two.path(), Device::Cpu, false).err().unwrap().message.contains("could be the model"));
 }
 
-/// Each family drawn, trained for three steps and saved, as `train` does it; what it scores is written beside it. With
-/// `PIPE_FAMILIES=DIR` the folders stay there, for `tests/parity/check_logits.py`.
+/// Each family drawn, trained for three steps and saved, as `train` does it; what it scores is written beside it.
 #[test]
 fn every_family_trains_from_scratch_and_its_folder_opens() {
     let _alone = alone();
     let temporary = tempfile::tempdir().unwrap();
-    let keep = std::env::var_os("PIPE_FAMILIES").map(PathBuf::from);
     let tokens = sample_tokens(temporary.path());
     for (name, model) in [
         ("bert", json!({"model_type": "bert"})),
@@ -364,11 +380,9 @@ fn every_family_trains_from_scratch_and_its_folder_opens() {
             learning_rate: 1e-2,
             ..TrainConfig::default()
         };
-        let [out, scratch, record] = ["out", "scratch", "record"].map(|part| temporary.path().join(name).join(part));
-        let out = keep.as_ref().map_or(out, |keep| keep.join(name));
-        for folder in [&out, &scratch] {
-            std::fs::create_dir_all(folder).unwrap();
-        }
+        let out = kept(name, &temporary);
+        let [scratch, record] = ["scratch", "record"].map(|part| temporary.path().join(part).join(name));
+        std::fs::create_dir_all(&scratch).unwrap();
         let paths = TrainPaths { model: None, tokens: &tokens, out: &out, scratch: &scratch, record: &record };
         train(&config, &paths, Device::Cpu, &Silent).unwrap();
         let mut model = Model::open(&out, Device::Cpu, false).unwrap();
