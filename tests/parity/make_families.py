@@ -11,6 +11,8 @@ usage: make_families.py [OUT_DIR]       (default: tests/fixtures/families)
         batch{i}.labels    int64: [B] classes, or [B, L] next tokens with -100 for padding
         batch{i}.logits    f32 [B, 3] or [B, L, V], from eager attention in eval mode
         batch{i}.loss      f32 [], the mean cross-entropy; transformers shifts the labels of language models
+        dropout.logits     f32, as batch0.logits, in training mode with every rate at 0.2 and the generator seeded with 7: the same
+                           numbers are drawn only if the same things are dropped in the same order
         grad.<parameter>   f32, the gradient of batch0.loss + batch1.loss, for every parameter of the model
 
 Last run with Python 3.11, transformers 5.23.0, torch 2.11.0, safetensors 0.8.0 and numpy 2.4.6 on one thread of an x86-64 CPU. All
@@ -53,6 +55,13 @@ LLAMA = COMMON | {
     "pad_token_id": 3,
 }
 GPT2 = COMMON | {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 16, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
+# The rates of dropout, by the beginning of model_type.
+RATES = {
+    "bert": ["hidden_dropout_prob", "attention_probs_dropout_prob"],
+    "distilbert": ["dropout", "attention_dropout", "seq_classif_dropout"],
+    "gpt2": ["embd_pdrop", "resid_pdrop", "attn_pdrop"],
+    "llama": ["attention_dropout"],
+}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 
 # name → (a language model, config.json)
@@ -114,6 +123,16 @@ def batch(rng, config, lengths, width, left, language_model):
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def with_dropout(auto, folder, model, inputs):
+    family = {"roberta": "bert", "xlm-roberta": "bert", "mistral": "llama", "qwen2": "llama"}.get(model.config.model_type, model.config.model_type)
+    config = AutoConfig.from_pretrained(folder, **{rate: 0.2 for rate in RATES[family]})
+    dropping = auto.from_config(config, attn_implementation="eager").train()
+    dropping.load_state_dict(model.state_dict())
+    torch.manual_seed(7)
+    with torch.no_grad():
+        return dropping(**inputs).logits
+
+
 def make(name, language_model, raw, seed):
     folder = OUT / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +159,8 @@ def make(name, language_model, raw, seed):
         total = total + output.loss
         tensors |= {f"batch{at}.{key}": tensor for key, tensor in inputs.items()}
         tensors |= {f"batch{at}.logits": output.logits.detach(), f"batch{at}.loss": output.loss.detach()}
+        if at == 0:
+            tensors["dropout.logits"] = with_dropout(auto, folder, model, accepted)
     total.backward()
     tensors |= {f"grad.{key}": parameter.grad for key, parameter in model.named_parameters()}
     save_file({key: tensors[key].clone() for key in sorted(tensors)}, folder / "reference.safetensors", metadata={"format": "pt"})

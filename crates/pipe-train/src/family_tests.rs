@@ -73,6 +73,25 @@ fn logits_loss_and_gradients_are_those_of_transformers() {
     }
 }
 
+/// The generator draws the same numbers only if the same things are dropped in the same order.
+#[test]
+fn dropout_is_where_transformers_has_it() {
+    let _alone = alone();
+    for name in CLASSIFIERS.iter().chain(&LANGUAGE_MODELS) {
+        let (mut model, reference) = case(name);
+        model.config.set_dropout(0.2);
+        let batch = batch(&reference, "batch0");
+        let expected = &reference["dropout.logits"];
+        tch::manual_seed(7);
+        let mut difference = model.forward(&batch, true).unwrap() - expected;
+        if model.head == Head::CausalLm {
+            difference *= Tensor::from_slice(&batch.attention_mask).view([batch.rows.len() as i64, -1, 1]);
+        }
+        let error = difference.abs().max().double_value(&[]) / expected.abs().max().double_value(&[]);
+        assert!(error < 1e-5, "{name}: {error:e}");
+    }
+}
+
 /// A case's folder with its weights as `change` leaves them.
 fn changed(name: &str, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> tempfile::TempDir {
     let (folder, from) = (tempfile::tempdir().unwrap(), fixture("families").join(name));
