@@ -6,6 +6,8 @@
 mod backend;
 mod checkpoint;
 mod device;
+#[cfg(test)]
+mod family_tests;
 mod intervals;
 mod loss;
 mod loss_scale;

@@ -17,21 +17,7 @@ use crate::loss_scale::LossScale;
 use crate::model::Model;
 use crate::optimizer::{Optimizer, Rates};
 use crate::schedule::{Plateau, Schedule};
-use crate::testing::{alone, fixture, model, norm, read_json, tensors};
-
-fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch {
-    let get = |name: &str| &reference[&format!("{prefix}.{name}")];
-    let ints = |name: &str| Vec::<i64>::try_from(get(name).reshape([-1])).unwrap();
-    let size = get("input_ids").size();
-    Batch {
-        length: size[1] as usize,
-        rows: (0..size[0] as usize).collect(),
-        input_ids: ints("input_ids"),
-        attention_mask: ints("attention_mask"),
-        token_type_ids: ints("token_type_ids"),
-        labels: ints("labels"),
-    }
-}
+use crate::testing::{alone, batch, check_gradients, check_outputs, fixture, model, norm, read_json, tensors};
 
 fn mean_loss(model: &Model, batch: &Batch) -> (Tensor, Tensor) {
     let logits = model.forward(batch, true).unwrap();
@@ -48,23 +34,12 @@ fn logits_loss_and_gradients_are_those_of_transformers() {
         let reference = tensors(&fixture(&format!("{name}.reference.safetensors")));
         for prefix in ["batch1", "batch0"] {
             let (logits, loss) = mean_loss(&model, &batch(&reference, prefix));
-            let expected = &reference[&format!("{prefix}.logits")];
-            let error = (&logits - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[]);
-            assert!(error < 1e-5, "{name} {prefix}: logits differ by {error:e}");
-            let expected = reference[&format!("{prefix}.loss")].double_value(&[]);
-            assert!((loss.double_value(&[]) - expected).abs() < 1e-5 * expected, "{name} {prefix}: loss");
+            check_outputs(&logits, &loss, &reference, prefix, name);
             if prefix == "batch0" {
                 loss.backward();
             }
         }
-        let gradients: BTreeMap<&str, &Tensor> = reference.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("grad.")?, tensor))).collect();
-        assert_eq!(gradients.len(), model.parameters.len(), "a gradient for every parameter");
-        let all = gradients.values().map(|gradient| norm(gradient).powi(2)).sum::<f64>().sqrt();
-        for (parameter, tensor) in &model.parameters {
-            let expected = gradients[parameter.as_str()];
-            let error = norm(&(tensor.grad() - expected));
-            assert!(error <= 1e-4 * norm(expected) + 1e-7 * all, "{name}: gradient of {parameter} differs by {error:e}");
-        }
+        check_gradients(&model, &reference, name);
     }
 }
 
@@ -168,7 +143,7 @@ fn noise_on_embeddings_is_bounded_and_of_training_alone() {
     assert_ne!(plain, model.forward(&batch, true).unwrap());
     let words = "bert.embeddings.word_embeddings";
     let ids = model.inputs(&batch).unwrap().input_ids;
-    let embedded = |training| model.backend(training).embedding(words, &ids).unwrap();
+    let embedded = |training| model.backend(training).embedding(words, &ids, None).unwrap();
     let noise = embedded(true).as_ref() - embedded(false).as_ref();
     let (largest, bound) = (noise.abs().max().double_value(&[]), 5.0 / ((batch.length * 48) as f64).sqrt());
     assert!(largest <= bound * 1.001 && largest > 0.95 * bound, "{largest} and {bound}");

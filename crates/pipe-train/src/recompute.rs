@@ -8,10 +8,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Result};
-use pipe_model::{Activation, AttentionSpec, Backend, EncoderInputs, sequence_classification};
+use pipe_model::{Activation, Angles, AttentionSpec, Backend, ModelInputs, Rotary};
 use tch::{Kind, TchError, Tensor};
 
 use crate::backend::{TorchBackend, torch_error};
@@ -138,15 +139,15 @@ impl<'s> Segmented<'s> {
     }
 
     /// Runs the model; its result where it was computed, and what was found.
-    fn pass(self, inputs: &EncoderInputs<Rc<Tensor>>) -> Result<(Rc<Value>, Found)> {
+    fn pass(self, inputs: &ModelInputs<Rc<Tensor>>) -> Result<(Rc<Value>, Found)> {
         // Inputs are called by numbers that no operation has.
         let input = |at: usize, tensor: &Rc<Tensor>| Rc::new(Value { id: usize::MAX - at, tracked: false, tensor: Some(Rc::clone(tensor)) });
-        let inputs = EncoderInputs {
+        let inputs = ModelInputs {
             input_ids: input(0, &inputs.input_ids),
             attention_mask: input(1, &inputs.attention_mask),
-            token_type_ids: input(2, &inputs.token_type_ids),
+            token_type_ids: inputs.token_type_ids.as_ref().map(|types| input(2, types)),
         };
-        let result = sequence_classification(&self, &self.model.config, &inputs)?;
+        let result = self.model.head.forward(&self, &self.model.config, &inputs)?;
         Ok((result, self.found.into_inner()))
     }
 
@@ -220,16 +221,32 @@ fn layer_of(module: &str) -> Option<usize> {
 impl Backend for Segmented<'_> {
     type Tensor = Rc<Value>;
 
-    fn embedding(&self, module: &str, ids: &Rc<Value>) -> Result<Rc<Value>> {
-        self.operation(Some(module), &[ids], |x| self.inner.embedding(module, x[0]))
+    fn embedding(&self, module: &str, ids: &Rc<Value>, padding: Option<i64>) -> Result<Rc<Value>> {
+        self.operation(Some(module), &[ids], |x| self.inner.embedding(module, x[0], padding))
     }
 
-    fn position_embedding(&self, module: &str, ids: &Rc<Value>, offset: i64) -> Result<Rc<Value>> {
-        self.operation(Some(module), &[ids], |x| self.inner.position_embedding(module, x[0], offset))
+    fn embedding_row(&self, module: &str, row: i64) -> Result<Rc<Value>> {
+        self.operation(Some(module), &[], |_| self.inner.embedding_row(module, row))
+    }
+
+    fn position_embedding(&self, module: &str, ids: &Rc<Value>) -> Result<Rc<Value>> {
+        self.operation(Some(module), &[ids], |x| self.inner.position_embedding(module, x[0]))
+    }
+
+    fn positions_from_padding(&self, ids: &Rc<Value>, pad: i64) -> Result<Rc<Value>> {
+        self.operation(None, &[ids], |x| self.inner.positions_from_padding(x[0], pad))
     }
 
     fn linear(&self, module: &str, x: &Rc<Value>) -> Result<Rc<Value>> {
         self.operation(Some(module), &[x], |x| self.inner.linear(module, x[0]))
+    }
+
+    fn conv1d(&self, module: &str, x: &Rc<Value>) -> Result<Rc<Value>> {
+        self.operation(Some(module), &[x], |x| self.inner.conv1d(module, x[0]))
+    }
+
+    fn rms_norm(&self, module: &str, x: &Rc<Value>, eps: f64) -> Result<Rc<Value>> {
+        self.operation(Some(module), &[x], |x| self.inner.rms_norm(module, x[0], eps))
     }
 
     fn layer_norm(&self, module: &str, x: &Rc<Value>, eps: f64) -> Result<Rc<Value>> {
@@ -244,6 +261,22 @@ impl Backend for Segmented<'_> {
         self.operation(None, &[attention_mask], |x| self.inner.padding_mask(x[0]))
     }
 
+    fn causal_mask(&self, attention_mask: &Rc<Value>, window: Option<i64>) -> Result<Rc<Value>> {
+        self.operation(None, &[attention_mask], |x| self.inner.causal_mask(x[0], window))
+    }
+
+    fn rotary_angles(&self, ids: &Rc<Value>, rotary: &Rotary) -> Result<Angles<Rc<Value>>> {
+        let cos = self.operation(None, &[ids], |x| Ok(self.inner.rotary_angles(x[0], rotary)?.cos))?;
+        let sin = self.operation(None, &[ids], |x| Ok(self.inner.rotary_angles(x[0], rotary)?.sin))?;
+        Ok(Angles { cos, sin, head_dim: 2 * rotary.inv_freq.len() as i64 })
+    }
+
+    fn rotate(&self, x: &Rc<Value>, angles: &Angles<Rc<Value>>) -> Result<Rc<Value>> {
+        self.operation(None, &[x, &angles.cos, &angles.sin], |x| {
+            self.inner.rotate(x[0], &Angles { cos: Rc::clone(x[1]), sin: Rc::clone(x[2]), head_dim: angles.head_dim })
+        })
+    }
+
     fn dropout(&self, x: &Rc<Value>, p: f64) -> Result<Rc<Value>> {
         self.operation(None, &[x], |x| self.inner.dropout(x[0], p))
     }
@@ -252,11 +285,61 @@ impl Backend for Segmented<'_> {
         self.operation(None, &[a, b], |x| self.inner.add(x[0], x[1]))
     }
 
+    fn mul(&self, a: &Rc<Value>, b: &Rc<Value>) -> Result<Rc<Value>> {
+        self.operation(None, &[a, b], |x| self.inner.mul(x[0], x[1]))
+    }
+
+    fn columns(&self, x: &Rc<Value>, columns: Range<i64>) -> Result<Rc<Value>> {
+        self.operation(None, &[x], |x| self.inner.columns(x[0], columns))
+    }
+
+    fn last_token(&self, x: &Rc<Value>, values: &Rc<Value>, skip: i64) -> Result<Rc<Value>> {
+        self.operation(None, &[x, values], |x| self.inner.last_token(x[0], x[1], skip))
+    }
+
     fn activation(&self, x: &Rc<Value>, kind: Activation) -> Result<Rc<Value>> {
         self.operation(None, &[x], |x| self.inner.activation(x[0], kind))
     }
 
     fn first_token(&self, x: &Rc<Value>) -> Result<Rc<Value>> {
         self.operation(None, &[x], |x| self.inner.first_token(x[0]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{alone, batch, fixture, tensors};
+    use tch::{Device, Reduction};
+
+    /// Loss and gradients of one batch with dropout.
+    fn gradients(name: &str, recomputed: bool) -> (f64, BTreeMap<String, Tensor>) {
+        let folder = fixture("families").join(name);
+        let mut model = Model::open(&folder, Device::Cpu, false).unwrap();
+        model.config.set_dropout(0.2);
+        for parameter in model.parameters.values() {
+            let _ = parameter.set_requires_grad(true);
+        }
+        let batch = batch(&tensors(&folder.join("reference.safetensors")), "batch0");
+        let labels = Tensor::from_slice(&batch.labels);
+        let loss = |logits: &Tensor| Ok(logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, -100, 0.0));
+        tch::manual_seed(7);
+        let value = if recomputed {
+            backward(&model, &batch, &loss, 1.0).unwrap()
+        } else {
+            let loss = loss(&model.forward(&batch, true).unwrap()).unwrap();
+            loss.backward();
+            f64::try_from(loss).unwrap()
+        };
+        (value, model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.grad())).collect())
+    }
+
+    #[test]
+    fn every_family_has_the_gradients_of_kept_layers_bit_for_bit() {
+        let _alone = alone();
+        for name in ["roberta", "distilbert", "gpt2", "llama", "mistral"] {
+            let (kept, recomputed) = (gradients(name, false), gradients(name, true));
+            assert!(kept == recomputed, "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use pipe_core::config::{TokenizeConfig, TrainConfig};
-use pipe_core::{Class, Error, Progress, Result, Silent, Summary};
+use pipe_core::{Batch, Class, Error, Progress, Result, Silent, Summary};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
@@ -48,6 +48,41 @@ pub(crate) fn model(name: &str) -> Model {
 
 pub(crate) fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).norm().double_value(&[])
+}
+
+pub(crate) fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch {
+    let get = |name: &str| &reference[&format!("{prefix}.{name}")];
+    let ints = |name: &str| Vec::<i64>::try_from(get(name).reshape([-1])).unwrap();
+    let size = get("input_ids").size();
+    Batch {
+        length: size[1] as usize,
+        rows: (0..size[0] as usize).collect(),
+        input_ids: ints("input_ids"),
+        attention_mask: ints("attention_mask"),
+        token_type_ids: ints("token_type_ids"),
+        labels: ints("labels"),
+    }
+}
+
+/// Every gradient of the model against `grad.<parameter>` of the reference.
+pub(crate) fn check_gradients(model: &Model, reference: &BTreeMap<String, Tensor>, name: &str) {
+    let gradients: BTreeMap<&str, &Tensor> = reference.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("grad.")?, tensor))).collect();
+    assert_eq!(gradients.len(), model.parameters.len(), "a gradient for every parameter");
+    let all = gradients.values().map(|gradient| norm(gradient).powi(2)).sum::<f64>().sqrt();
+    for (parameter, tensor) in &model.parameters {
+        let expected = gradients[parameter.as_str()];
+        let error = norm(&(tensor.grad() - expected));
+        assert!(error <= 1e-4 * norm(expected) + 1e-7 * all, "{name}: gradient of {parameter} differs by {error:e}");
+    }
+}
+
+/// Logits relative to the largest of them, and a loss relative to itself.
+pub(crate) fn check_outputs(logits: &Tensor, loss: &Tensor, reference: &BTreeMap<String, Tensor>, prefix: &str, name: &str) {
+    let expected = &reference[&format!("{prefix}.logits")];
+    let error = (logits - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[]);
+    assert!(error < 1e-5, "{name} {prefix}: logits differ by {error:e}");
+    let expected = reference[&format!("{prefix}.loss")].double_value(&[]);
+    assert!((loss.double_value(&[]) - expected).abs() < 1e-5 * expected, "{name} {prefix}: loss");
 }
 
 /// The sample tweets as a token artifact.

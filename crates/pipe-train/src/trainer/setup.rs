@@ -52,7 +52,7 @@ impl<'t> Trainer<'t> {
             progress.note(&format!("new layers, to be learned: {} ({} classes)", names.join(", "), labels.len()));
         }
         let frozen = freeze(&model.parameters, &config.freeze)?;
-        let rates = Rates::new(config, &model.parameters, model.head_names(labels.len()));
+        let rates = Rates::new(config, &model.parameters, model.head_names());
         let optimizer = Optimizer::new(&model.parameters, config, &rates);
         if frozen > 0 {
             progress.note(&format!(
