@@ -8,7 +8,7 @@
 //! and how far into the data the training is. There is no random state to save: every
 //! micro-step seeds the generator from (seed, step, micro-step), and the data order follows from (seed, epoch).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ impl Checkpoints {
         self.folder.join(format!("checkpoint-{step}"))
     }
 
-    /// Writes the checkpoint of `state.global_step`, then drops all but the newest ones and the best one.
+    /// Writes the checkpoint of `state.global_step`, then drops those that are not needed any more.
     pub(crate) fn save(&self, parameters: &Parameters, optimizer: &Optimizer, state: &TrainerState) -> Result<()> {
         let path = self.path(state.global_step);
         // One that was damaged is written anew. One that was saved in the middle of this step's evaluation has the weights
@@ -99,11 +99,17 @@ impl Checkpoints {
             std::fs::rename(&aside, &path).doing("finish", &path)?;
             sync_dir(&self.folder).doing("write", &self.folder)?;
         }
+        self.prune(state.global_step)
+    }
+
+    /// Drops all but the newest ones, and the best one of each: whichever is gone back to, its best model must be there.
+    fn prune(&self, last: u64) -> Result<()> {
         let steps = self.steps()?;
-        for &step in &steps[..steps.len().saturating_sub(self.limit)] {
-            if step != state.global_step && Some(step) != state.best_step {
-                self.remove(step)?;
-            }
+        let newest = steps.iter().rev().take(self.limit).copied().chain([last]);
+        let kept: BTreeSet<u64> =
+            newest.flat_map(|step| [Some(step), self.record(step).and_then(|record| record.state.best_step)]).flatten().collect();
+        for step in steps.into_iter().filter(|step| !kept.contains(step)) {
+            self.remove(step)?;
         }
         Ok(())
     }
@@ -144,11 +150,15 @@ impl Checkpoints {
 
     /// What the checkpoint at `step` says of itself, if all of it is there and as it was written.
     fn whole(&self, step: u64) -> Option<Record> {
-        let path = self.path(step);
-        let record: Record = serde_json::from_slice(&std::fs::read(path.join(STATE)).ok()?).ok()?;
+        let (path, record) = (self.path(step), self.record(step)?);
         let is_whole = |(name, expected): (&String, &String)| digest::of_file(&path.join(name)).is_ok_and(|found| found == *expected);
         let unchanged = Record::new(record.state.clone(), record.files.clone()).digest == record.digest;
         (record.version == VERSION && unchanged && record.files.iter().all(is_whole)).then_some(record)
+    }
+
+    /// What the checkpoint at `step` says of itself.
+    fn record(&self, step: u64) -> Option<Record> {
+        serde_json::from_slice(&std::fs::read(self.path(step).join(STATE)).ok()?).ok()
     }
 
     /// Steps of all finished checkpoints, ascending.
@@ -261,6 +271,25 @@ mod tests {
         checkpoints.save(&parameters, &optimizer, &state(30)).unwrap();
         assert!(!folder.path().join(".writing").exists());
         assert_eq!(checkpoints.steps().unwrap(), [20, 30]);
+    }
+
+    #[test]
+    fn one_that_is_gone_back_to_has_its_best_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path(), None);
+        let parameters = parameters(1.0);
+        let mut optimizer = optimizer(&parameters);
+        for (step, best) in [(10, 10), (20, 10), (30, 30)] {
+            checkpoints.save(&parameters, &optimizer, &TrainerState { best_step: Some(best), ..state(step) }).unwrap();
+        }
+        assert_eq!(checkpoints.steps().unwrap(), [10, 20, 30]);
+        std::fs::write(checkpoints.path(30).join(OPTIMIZER), "damaged").unwrap();
+        let found = checkpoints.resume(&parameters, &mut optimizer, true).unwrap().unwrap();
+        assert_eq!((found.global_step, found.best_step), (20, Some(10)));
+        for step in [30, 40] {
+            checkpoints.save(&parameters, &optimizer, &TrainerState { best_step: Some(30), ..state(step) }).unwrap();
+        }
+        assert_eq!(checkpoints.steps().unwrap(), [30, 40]);
     }
 
     #[test]
