@@ -51,20 +51,23 @@ impl TensorKind {
         let (values, bytes) = self.block();
         let mut out = Vec::with_capacity(data.len() / bytes as usize * values as usize);
         for block in data.chunks_exact(bytes as usize) {
+            // Of every kind but the plain ones and Q6_K.
+            let scale = f16(block);
             match self {
                 TensorKind::F32 => out.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-                TensorKind::F16 => out.push(f16(block)),
+                TensorKind::F16 => out.push(scale),
                 TensorKind::Bf16 => out.push(f32::from_bits(u32::from(u16::from_le_bytes([block[0], block[1]])) << 16)),
-                TensorKind::Q4_0 => halves(&block[2..], |_, nibble| (f32::from(nibble) - 8.0) * f16(block), &mut out),
-                TensorKind::Q4_1 => halves(&block[4..], |_, nibble| f32::from(nibble) * f16(block) + f16(&block[2..]), &mut out),
-                TensorKind::Q5_0 => {
-                    halves(&block[6..], |at, nibble| (f32::from(nibble | fifth_bit(&block[2..], at)) - 16.0) * f16(block), &mut out);
+                TensorKind::Q4_0 => halves(&block[2..], |_, nibble| (f32::from(nibble) - 8.0) * scale, &mut out),
+                TensorKind::Q4_1 => {
+                    let least = f16(&block[2..]);
+                    halves(&block[4..], |_, nibble| f32::from(nibble) * scale + least, &mut out);
                 }
+                TensorKind::Q5_0 => halves(&block[6..], |at, nibble| (f32::from(nibble | fifth_bit(&block[2..], at)) - 16.0) * scale, &mut out),
                 TensorKind::Q5_1 => {
-                    let value = |at, nibble| f32::from(nibble | fifth_bit(&block[4..], at)) * f16(block) + f16(&block[2..]);
-                    halves(&block[8..], value, &mut out);
+                    let least = f16(&block[2..]);
+                    halves(&block[8..], |at, nibble| f32::from(nibble | fifth_bit(&block[4..], at)) * scale + least, &mut out);
                 }
-                TensorKind::Q8_0 => out.extend(block[2..].iter().map(|&value| f32::from(value as i8) * f16(block))),
+                TensorKind::Q8_0 => out.extend(block[2..].iter().map(|&value| f32::from(value as i8) * scale)),
                 TensorKind::Q4K => q4_k(block, &block[16..], |_, _| 0, &mut out),
                 TensorKind::Q5K => q4_k(block, &block[48..], |group, at| (block[16 + at] >> group & 1) << 4, &mut out),
                 TensorKind::Q6K => q6_k(block, &mut out),
