@@ -40,6 +40,7 @@ impl<'t> Trainer<'t> {
             return Err(unknown_label(&train.row_id(row), train.labels()[row], labels.len()));
         }
         let (mut model, loaded) = start(config, paths.model, &provenance.tokenize, &labels, device, progress)?;
+        model.config.pad_with(i64::from(provenance.tokenize.pad_token_id))?;
         if let Some(p) = config.dropout {
             model.config.set_dropout(p);
         }
