@@ -265,7 +265,7 @@ impl KeyContext<'_> {
 }
 
 fn is_weights(name: &str) -> bool {
-    !name.contains('/') && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
+    !name.contains('/') && [".safetensors", ".safetensors.index.json", ".gguf"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Plain files directly in `folder`, sorted.

@@ -1,6 +1,10 @@
 //! The operations that architectures are made of.
 
+use std::ops::Range;
+
 use pipe_core::Result;
+
+use crate::Rotary;
 
 /// Computes or records the operations of a forward pass. `module` is the Hugging Face name of the module whose
 /// weights are used, such as `bert.encoder.layer.0.attention.self.query`; LoRA and quantised weights hide behind it.
@@ -9,34 +13,64 @@ use pipe_core::Result;
 pub trait Backend {
     type Tensor: Clone;
 
-    /// Rows of `{module}.weight` at `ids` `[B, L]` → `[B, L, H]`.
-    fn embedding(&self, module: &str, ids: &Self::Tensor) -> Result<Self::Tensor>;
+    /// Rows of `{module}.weight` at `ids` `[B, L]` → `[B, L, H]`. The row `padding` learns nothing.
+    fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor>;
 
-    /// Rows `offset..offset + L` of `{module}.weight`, where `L` is the length of `ids` `[B, L]` → `[1, L, H]`.
-    fn position_embedding(&self, module: &str, ids: &Self::Tensor, offset: i64) -> Result<Self::Tensor>;
+    /// One row of `{module}.weight` for every token → `[1, 1, H]`.
+    fn embedding_row(&self, module: &str, row: i64) -> Result<Self::Tensor>;
+
+    /// Rows `0..L` of `{module}.weight`, where `L` is the length of `ids` `[B, L]` → `[1, L, H]`.
+    fn position_embedding(&self, module: &str, ids: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Positions as RoBERTa counts them, `[B, L]`: `pad` where the token is `pad`, and on from `pad + 1` elsewhere.
+    fn positions_from_padding(&self, ids: &Self::Tensor, pad: i64) -> Result<Self::Tensor>;
 
     /// `x · weightᵀ + bias` over the last axis; without a bias where the module has none.
     fn linear(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor>;
 
+    /// `x · weight + bias` over the last axis: what transformers calls Conv1D, a linear layer with its weight `[in, out]`.
+    fn conv1d(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor>;
+
     /// Over the last axis.
     fn layer_norm(&self, module: &str, x: &Self::Tensor, eps: f64) -> Result<Self::Tensor>;
 
-    /// Multi-head attention over `q`, `k`, `v` `[B, L, H]` → `[B, L, H]`. `mask` is what
-    /// [`padding_mask`](Backend::padding_mask) gave.
+    /// `weight · x / sqrt(mean(x²) + eps)` over the last axis.
+    fn rms_norm(&self, module: &str, x: &Self::Tensor, eps: f64) -> Result<Self::Tensor>;
+
+    /// Multi-head attention over `q` `[B, L, heads · dim]` and `k`, `v` `[B, L, kv_heads · dim]` → `[B, L, heads · dim]`.
+    /// `mask` is what [`padding_mask`](Backend::padding_mask) or [`causal_mask`](Backend::causal_mask) gave.
     fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, mask: &Self::Tensor, spec: &AttentionSpec) -> Result<Self::Tensor>;
 
     /// From an attention mask `[B, L]` of ones and zeros to what `attention` adds to its scores; made once per pass.
     fn padding_mask(&self, attention_mask: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// The same where a token sees itself and those before it, at most `window` of them together.
+    fn causal_mask(&self, attention_mask: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor>;
+
+    /// The rotations of positions `0..L`, where `L` is the length of `ids` `[B, L]`; made once per pass.
+    fn rotary_angles(&self, ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>>;
+
+    /// Turns each head of `x` `[B, L, heads · dim]` by its position's angles: element `i` together with `i + dim / 2`.
+    fn rotate(&self, x: &Self::Tensor, angles: &Angles<Self::Tensor>) -> Result<Self::Tensor>;
 
     /// Zeroes a share `p` and scales the rest while training; the identity otherwise.
     fn dropout(&self, x: &Self::Tensor, p: f64) -> Result<Self::Tensor>;
 
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
 
+    /// Element by element.
+    fn mul(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+
     fn activation(&self, x: &Self::Tensor, kind: Activation) -> Result<Self::Tensor>;
+
+    /// Some columns of the last axis.
+    fn columns(&self, x: &Self::Tensor, columns: Range<i64>) -> Result<Self::Tensor>;
 
     /// `x[:, 0]`: `[B, L, H]` → `[B, H]`.
     fn first_token(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// `x` `[B, L, H]` at the rightmost position where `values` `[B, L]` is not `skip` (the first where all are) → `[B, H]`.
+    fn last_token(&self, x: &Self::Tensor, values: &Self::Tensor, skip: i64) -> Result<Self::Tensor>;
 
     /// `layer_norm(module, dropout(x, p) + residual)`.
     fn residual_dropout_norm(&self, module: &str, x: &Self::Tensor, residual: &Self::Tensor, p: f64, eps: f64) -> Result<Self::Tensor> {
@@ -48,16 +82,33 @@ pub trait Backend {
     fn linear_activation(&self, module: &str, x: &Self::Tensor, kind: Activation) -> Result<Self::Tensor> {
         self.activation(&self.linear(module, x)?, kind)
     }
+
+    /// `activation(linear(gate, x)) · linear(up, x)`: SwiGLU where the activation is SiLU (Shazeer 2020).
+    fn gated_linear(&self, gate: &str, up: &str, x: &Self::Tensor, kind: Activation) -> Result<Self::Tensor> {
+        self.mul(&self.linear_activation(gate, x, kind)?, &self.linear(up, x)?)
+    }
 }
 
 /// What attention needs to know beside its inputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionSpec {
     pub heads: i64,
-    /// Size of each head; scores are scaled by its inverse square root.
+    /// Heads of keys and values, each shared by `heads / kv_heads` consecutive heads of queries (Ainslie et al. 2023).
+    pub kv_heads: i64,
     pub head_dim: i64,
+    /// What scores are multiplied by.
+    pub scale: f64,
     /// Dropout on the attention probabilities.
     pub dropout: f64,
+}
+
+/// Cosines and sines of each position and element of a head, `[1, L, 1, dim]`.
+#[derive(Debug, Clone)]
+pub struct Angles<T> {
+    pub cos: T,
+    pub sin: T,
+    /// The size of each head.
+    pub head_dim: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +122,11 @@ pub enum Activation {
     Tanh,
 }
 
-/// What an encoder reads, each `[B, L]`.
+/// What a model reads, each `[B, L]`.
 #[derive(Debug, Clone)]
-pub struct EncoderInputs<T> {
+pub struct ModelInputs<T> {
     pub input_ids: T,
     pub attention_mask: T,
-    pub token_type_ids: T,
+    /// Absent for a model that has no use for them: [`ModelConfig::reads_token_types`](crate::ModelConfig::reads_token_types).
+    pub token_type_ids: Option<T>,
 }

@@ -1,39 +1,118 @@
-//! Bidirectional encoders: BERT. What distinguishes its relatives are config fields, not files.
+//! Bidirectional encoders: BERT, RoBERTa, DistilBERT. They differ in names and in how positions are counted.
 
 use pipe_core::Result;
 
-use crate::{AttentionSpec, Backend, EncoderInputs, ModelConfig};
+use crate::{Architecture, AttentionSpec, Backend, ModelConfig, ModelInputs};
+
+/// What the modules of an encoder are called; those of a layer are below `{layers}.{index}`.
+pub(crate) struct EncoderNames {
+    pub embeddings: &'static str,
+    pub layers: &'static str,
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub attention_output: &'static str,
+    pub attention_norm: &'static str,
+    /// The feed-forward layer that widens, and the one that narrows.
+    pub wide: &'static str,
+    pub narrow: &'static str,
+    pub output_norm: &'static str,
+}
+
+const BERT: EncoderNames = EncoderNames {
+    embeddings: "bert.embeddings",
+    layers: "bert.encoder.layer",
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    attention_output: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    wide: "intermediate.dense",
+    narrow: "output.dense",
+    output_norm: "output.LayerNorm",
+};
+
+const ROBERTA: EncoderNames = EncoderNames { embeddings: "roberta.embeddings", layers: "roberta.encoder.layer", ..BERT };
+
+const DISTILBERT: EncoderNames = EncoderNames {
+    embeddings: "distilbert.embeddings",
+    layers: "distilbert.transformer.layer",
+    query: "attention.q_lin",
+    key: "attention.k_lin",
+    value: "attention.v_lin",
+    attention_output: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    wide: "ffn.lin1",
+    narrow: "ffn.lin2",
+    output_norm: "output_layer_norm",
+};
+
+impl EncoderNames {
+    pub(crate) fn of(architecture: Architecture) -> &'static EncoderNames {
+        match architecture {
+            Architecture::Roberta => &ROBERTA,
+            Architecture::DistilBert => &DISTILBERT,
+            _ => &BERT,
+        }
+    }
+}
 
 /// Token ids to hidden states `[B, L, H]`. Devlin et al. 2019, post-norm as in the original.
-pub fn encode<B: Backend>(backend: &B, config: &ModelConfig, inputs: &EncoderInputs<B::Tensor>) -> Result<B::Tensor> {
-    let mut hidden = embed(backend, config, inputs)?;
+pub(crate) fn encode<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+    let names = EncoderNames::of(config.architecture);
+    let mut hidden = embed(backend, config, names, inputs)?;
     let mask = backend.padding_mask(&inputs.attention_mask)?;
     for layer in 0..config.layers {
-        hidden = encoder_layer(backend, config, &format!("bert.encoder.layer.{layer}"), &hidden, &mask)?;
+        hidden = encoder_layer(backend, config, names, layer, &hidden, &mask)?;
     }
     Ok(hidden)
 }
 
-fn embed<B: Backend>(backend: &B, config: &ModelConfig, inputs: &EncoderInputs<B::Tensor>) -> Result<B::Tensor> {
-    let words = backend.embedding("bert.embeddings.word_embeddings", &inputs.input_ids)?;
-    let types = backend.embedding("bert.embeddings.token_type_embeddings", &inputs.token_type_ids)?;
-    let positions = backend.position_embedding("bert.embeddings.position_embeddings", &inputs.input_ids, 0)?;
+fn embed<B: Backend>(backend: &B, config: &ModelConfig, names: &EncoderNames, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+    let of = |name: &str| format!("{}.{name}", names.embeddings);
+    let words = backend.embedding(&of("word_embeddings"), &inputs.input_ids, config.pad_token_id)?;
     // The order of the two additions is transformers', so that sums round the same.
-    let sum = backend.add(&backend.add(&words, &types)?, &positions)?;
-    let normed = backend.layer_norm("bert.embeddings.LayerNorm", &sum, config.layer_norm_eps)?;
-    backend.dropout(&normed, config.hidden_dropout)
+    let sum = match (&inputs.token_type_ids, config.type_vocab_size) {
+        (_, 0) => words,
+        (Some(types), _) => backend.add(&words, &backend.embedding(&of("token_type_embeddings"), types, None)?)?,
+        (None, _) => backend.add(&words, &backend.embedding_row(&of("token_type_embeddings"), 0)?)?,
+    };
+    let positions = match (config.architecture, config.pad_token_id) {
+        (Architecture::Roberta, Some(pad)) => {
+            backend.embedding(&of("position_embeddings"), &backend.positions_from_padding(&inputs.input_ids, pad)?, Some(pad))?
+        }
+        _ => backend.position_embedding(&of("position_embeddings"), &inputs.input_ids)?,
+    };
+    let normed = backend.layer_norm(&of("LayerNorm"), &backend.add(&sum, &positions)?, config.norm_eps)?;
+    backend.dropout(&normed, config.embedding_dropout)
 }
 
-fn encoder_layer<B: Backend>(backend: &B, config: &ModelConfig, layer: &str, hidden: &B::Tensor, mask: &B::Tensor) -> Result<B::Tensor> {
-    let spec = AttentionSpec { heads: config.heads, head_dim: config.head_dim(), dropout: config.attention_dropout };
-    let q = backend.linear(&format!("{layer}.attention.self.query"), hidden)?;
-    let k = backend.linear(&format!("{layer}.attention.self.key"), hidden)?;
-    let v = backend.linear(&format!("{layer}.attention.self.value"), hidden)?;
+fn encoder_layer<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    names: &EncoderNames,
+    layer: usize,
+    hidden: &B::Tensor,
+    mask: &B::Tensor,
+) -> Result<B::Tensor> {
+    let of = |name: &str| format!("{}.{layer}.{name}", names.layers);
+    let spec = AttentionSpec {
+        heads: config.heads,
+        kv_heads: config.heads,
+        head_dim: config.head_dim,
+        scale: (config.head_dim as f64).powf(-0.5),
+        dropout: config.attention_dropout,
+    };
+    let q = backend.linear(&of(names.query), hidden)?;
+    let k = backend.linear(&of(names.key), hidden)?;
+    let v = backend.linear(&of(names.value), hidden)?;
     let context = backend.attention(&q, &k, &v, mask, &spec)?;
-    let projected = backend.linear(&format!("{layer}.attention.output.dense"), &context)?;
-    let (p, eps) = (config.hidden_dropout, config.layer_norm_eps);
-    let attended = backend.residual_dropout_norm(&format!("{layer}.attention.output.LayerNorm"), &projected, hidden, p, eps)?;
-    let wide = backend.linear_activation(&format!("{layer}.intermediate.dense"), &attended, config.activation)?;
-    let narrow = backend.linear(&format!("{layer}.output.dense"), &wide)?;
-    backend.residual_dropout_norm(&format!("{layer}.output.LayerNorm"), &narrow, &attended, p, eps)
+    let projected = backend.linear(&of(names.attention_output), &context)?;
+    let (p, eps) = (config.hidden_dropout, config.norm_eps);
+    // DistilBERT drops nothing here.
+    let after_attention = if config.architecture == Architecture::DistilBert { 0.0 } else { p };
+    let attended = backend.residual_dropout_norm(&of(names.attention_norm), &projected, hidden, after_attention, eps)?;
+    let wide = backend.linear_activation(&of(names.wide), &attended, config.activation)?;
+    let narrow = backend.linear(&of(names.narrow), &wide)?;
+    backend.residual_dropout_norm(&of(names.output_norm), &narrow, &attended, p, eps)
 }

@@ -5,12 +5,17 @@
 
 mod backend;
 mod config;
+mod decoder;
 mod encoder;
+pub mod gguf;
 mod heads;
 mod names;
+mod parameters;
+mod rotary;
 
-pub use backend::{Activation, AttentionSpec, Backend, EncoderInputs};
-pub use config::{Architecture, ModelConfig};
-pub use encoder::encode;
-pub use heads::sequence_classification;
-pub use names::{ParameterSpec, canonical_name, head_parameters, parameters};
+pub use backend::{Activation, Angles, AttentionSpec, Backend, ModelInputs};
+pub use config::{Architecture, DecoderConfig, ModelConfig};
+pub use heads::Head;
+pub use names::{canonical_name, is_of_a_head};
+pub use parameters::{Init, ParameterSpec, Part, parameters};
+pub use rotary::Rotary;

@@ -1,84 +1,115 @@
-//! Names and shapes of a model's parameters, and the spellings found in files.
+//! The spellings of parameters that are found in files.
 
-use crate::ModelConfig;
+use crate::{Architecture, ModelConfig};
 
-/// A parameter that the model must have.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParameterSpec {
-    pub name: String,
-    pub shape: Vec<i64>,
+/// What files of a family may hold.
+struct FileNames {
+    /// Before the names of the base model; files of a base model alone leave it out.
+    prefix: &'static str,
+    /// The base model's first modules.
+    modules: &'static [&'static str],
+    /// What stands on the base model for one task or another.
+    heads: &'static [&'static str],
 }
 
-fn spec(name: impl Into<String>, shape: &[i64]) -> ParameterSpec {
-    ParameterSpec { name: name.into(), shape: shape.to_vec() }
-}
-
-fn with_bias(specs: &mut Vec<ParameterSpec>, module: &str, weight: &[i64]) {
-    specs.push(spec(format!("{module}.weight"), weight));
-    specs.push(spec(format!("{module}.bias"), &weight[..1]));
-}
-
-/// Every parameter of the encoder with a sequence classification head of `classes`, in the order of the modules.
-pub fn parameters(config: &ModelConfig, classes: usize) -> Vec<ParameterSpec> {
-    let hidden = config.hidden_size;
-    let mut specs = vec![
-        spec("bert.embeddings.word_embeddings.weight", &[config.vocab_size, hidden]),
-        spec("bert.embeddings.position_embeddings.weight", &[config.max_positions, hidden]),
-        spec("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden]),
-    ];
-    with_bias(&mut specs, "bert.embeddings.LayerNorm", &[hidden]);
-    for layer in 0..config.layers {
-        let layer = format!("bert.encoder.layer.{layer}");
-        for part in ["query", "key", "value"] {
-            with_bias(&mut specs, &format!("{layer}.attention.self.{part}"), &[hidden, hidden]);
+impl FileNames {
+    fn of(architecture: Architecture) -> FileNames {
+        match architecture {
+            Architecture::Bert => FileNames {
+                prefix: "bert.",
+                modules: &["embeddings.", "encoder.", "pooler."],
+                heads: &["cls.", "classifier.", "qa_outputs.", "bert.pooler."],
+            },
+            Architecture::Roberta => FileNames {
+                prefix: "roberta.",
+                modules: &["embeddings.", "encoder.", "pooler."],
+                heads: &["lm_head.", "classifier.", "qa_outputs.", "roberta.pooler."],
+            },
+            Architecture::DistilBert => FileNames {
+                prefix: "distilbert.",
+                modules: &["embeddings.", "transformer."],
+                heads: &["vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "pre_classifier.", "classifier.", "qa_outputs."],
+            },
+            Architecture::Gpt2 => FileNames {
+                prefix: "transformer.",
+                modules: &["wte.", "wpe.", "h.", "ln_f."],
+                heads: &["lm_head.", "score.", "classifier.", "qa_outputs.", "multiple_choice_head."],
+            },
+            Architecture::Llama => {
+                FileNames { prefix: "model.", modules: &["embed_tokens.", "layers.", "norm."], heads: &["lm_head.", "score.", "qa_outputs."] }
+            }
         }
-        with_bias(&mut specs, &format!("{layer}.attention.output.dense"), &[hidden, hidden]);
-        with_bias(&mut specs, &format!("{layer}.attention.output.LayerNorm"), &[hidden]);
-        with_bias(&mut specs, &format!("{layer}.intermediate.dense"), &[config.intermediate_size, hidden]);
-        with_bias(&mut specs, &format!("{layer}.output.dense"), &[hidden, config.intermediate_size]);
-        with_bias(&mut specs, &format!("{layer}.output.LayerNorm"), &[hidden]);
     }
-    with_bias(&mut specs, "bert.pooler.dense", &[hidden, hidden]);
-    specs.extend(head_parameters(config, classes));
-    specs
 }
 
-/// The parameters that a base model has not and fine-tuning starts anew.
-pub fn head_parameters(config: &ModelConfig, classes: usize) -> Vec<ParameterSpec> {
-    let mut specs = Vec::new();
-    with_bias(&mut specs, "classifier", &[classes as i64, config.hidden_size]);
-    specs
-}
+/// Saved by earlier versions of transformers, and recomputed by all.
+const BUFFERS: [&str; 5] = [".position_ids", ".token_type_ids", ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
 
-/// The name that a tensor of a file has here; absent for tensors that are no parameters of this model
-/// (buffers, heads of pretraining).
+/// The name that a tensor of a file has here; absent for tensors that are no parameters.
 ///
-/// Accepts names without the `bert.` prefix and the `gamma`/`beta` of the first checkpoints.
-pub fn canonical_name(name: &str) -> Option<String> {
+/// Accepts names without the model's prefix and the `gamma`/`beta` of the first checkpoints.
+pub fn canonical_name(config: &ModelConfig, name: &str) -> Option<String> {
     let name = name.strip_suffix(".gamma").map(|stem| format!("{stem}.weight")).unwrap_or_else(|| name.to_owned());
     let name = name.strip_suffix(".beta").map(|stem| format!("{stem}.bias")).unwrap_or(name);
-    if name.ends_with("position_ids") || name.ends_with("token_type_ids") || name.starts_with("cls.") {
+    if BUFFERS.iter().any(|buffer| name.ends_with(buffer)) {
         return None;
     }
-    let bare = ["embeddings.", "encoder.", "pooler."].iter().any(|prefix| name.starts_with(prefix));
-    Some(if bare { format!("bert.{name}") } else { name })
+    let file = FileNames::of(config.architecture);
+    let bare = file.modules.iter().any(|module| name.starts_with(module));
+    Some(if bare { format!("{}{name}", file.prefix) } else { name })
+}
+
+/// Whether a canonical name is of some head, of this task or another: a model may leave it alone.
+pub fn is_of_a_head(config: &ModelConfig, name: &str) -> bool {
+    FileNames::of(config.architecture).heads.iter().any(|head| name.starts_with(head))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn config(model_type: &str) -> ModelConfig {
+        let raw = serde_json::json!({
+            "model_type": model_type, "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+        });
+        ModelConfig::from_json(raw.as_object().unwrap().clone()).unwrap()
+    }
+
     #[test]
     fn spellings_of_files_lead_to_one_name() {
-        for (file, ours) in [
-            ("embeddings.LayerNorm.gamma", Some("bert.embeddings.LayerNorm.weight")),
-            ("bert.embeddings.LayerNorm.beta", Some("bert.embeddings.LayerNorm.bias")),
-            ("pooler.dense.bias", Some("bert.pooler.dense.bias")),
-            ("classifier.weight", Some("classifier.weight")),
-            ("bert.embeddings.position_ids", None),
-            ("cls.predictions.bias", None),
+        for (model_type, file, ours) in [
+            ("bert", "embeddings.LayerNorm.gamma", Some("bert.embeddings.LayerNorm.weight")),
+            ("bert", "bert.embeddings.LayerNorm.beta", Some("bert.embeddings.LayerNorm.bias")),
+            ("bert", "pooler.dense.bias", Some("bert.pooler.dense.bias")),
+            ("bert", "classifier.weight", Some("classifier.weight")),
+            ("bert", "bert.embeddings.position_ids", None),
+            ("roberta", "encoder.layer.0.output.dense.bias", Some("roberta.encoder.layer.0.output.dense.bias")),
+            ("xlm-roberta", "roberta.embeddings.position_ids", None),
+            ("distilbert", "transformer.layer.0.ffn.lin1.bias", Some("distilbert.transformer.layer.0.ffn.lin1.bias")),
+            ("gpt2", "h.0.attn.c_attn.bias", Some("transformer.h.0.attn.c_attn.bias")),
+            ("gpt2", "h.0.attn.bias", None),
+            ("gpt2", "transformer.h.0.attn.masked_bias", None),
+            ("gpt2", "score.weight", Some("score.weight")),
+            ("llama", "layers.0.mlp.up_proj.weight", Some("model.layers.0.mlp.up_proj.weight")),
+            ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq", None),
+            ("llama", "lm_head.weight", Some("lm_head.weight")),
         ] {
-            assert_eq!(canonical_name(file).as_deref(), ours, "{file}");
+            assert_eq!(canonical_name(&config(model_type), file).as_deref(), ours, "{model_type} {file}");
+        }
+    }
+
+    #[test]
+    fn heads_of_other_tasks_are_known() {
+        for (model_type, name, of_a_head) in [
+            ("bert", "cls.predictions.bias", true),
+            ("bert", "bert.encoder.layer.0.output.dense.bias", false),
+            ("roberta", "lm_head.dense.weight", true),
+            ("distilbert", "vocab_projector.bias", true),
+            ("gpt2", "transformer.ln_f.bias", false),
+            ("qwen2", "lm_head.weight", true),
+            ("llama", "model.norm.weight", false),
+        ] {
+            assert_eq!(is_of_a_head(&config(model_type), name), of_a_head, "{model_type} {name}");
         }
     }
 }

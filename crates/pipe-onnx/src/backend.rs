@@ -1,9 +1,10 @@
 //! Records a forward pass instead of computing it.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use pipe_core::{Error, Result};
-use pipe_model::{Activation, AttentionSpec, Backend, EncoderInputs};
+use pipe_model::{Activation, Angles, AttentionSpec, Backend, ModelInputs, Rotary};
 
 use crate::graph::{Dim, Graph, Initializer, Value};
 use crate::proto::{AttributeProto, DataType, GraphProto};
@@ -24,11 +25,15 @@ impl<'w> OnnxBackend<'w> {
         OnnxBackend { weights, graph: RefCell::default() }
     }
 
-    /// Declares what an encoder reads, named as optimum names it.
-    pub(crate) fn encoder_inputs(&self) -> EncoderInputs<Value> {
+    /// Declares what a model reads, named as optimum names it.
+    pub(crate) fn inputs(&self, token_types: bool) -> ModelInputs<Value> {
         let mut graph = self.graph.borrow_mut();
         let mut input = |name| graph.input(name, DataType::Int64, &[BATCH, SEQUENCE]);
-        EncoderInputs { input_ids: input("input_ids"), attention_mask: input("attention_mask"), token_type_ids: input("token_type_ids") }
+        ModelInputs {
+            input_ids: input("input_ids"),
+            attention_mask: input("attention_mask"),
+            token_type_ids: token_types.then(|| input("token_type_ids")),
+        }
     }
 
     /// Declares an output and ends the recording.
@@ -50,6 +55,14 @@ impl<'w> OnnxBackend<'w> {
             transposed: false,
         });
         Ok((added, weight.shape.clone()))
+    }
+
+    /// A weight of two axes, as it is.
+    fn matrix(&self, module: &str) -> Result<(String, [i64; 2])> {
+        let name = format!("{module}.weight");
+        let (added, shape) = self.parameter(&name)?;
+        let shape = shape.try_into().map_err(|_| Error::internal(format!("{name} is no matrix")))?;
+        Ok((added, shape))
     }
 
     /// The weight of a linear layer, turned from `[out, in]` to the `[in, out]` that MatMul takes: a Transpose node
@@ -78,10 +91,71 @@ impl<'w> OnnxBackend<'w> {
         Value { scope: around.into(), ..output }
     }
 
-    /// A node in the scope of its first input.
+    /// A node in the scope of its first input, which gives values of the same kind.
     fn node(&self, op: &str, first: &Value, others: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
+        self.node_of(first.kind, op, first, others, attributes, shape)
+    }
+
+    /// The same with values of `kind`.
+    fn node_of(&self, kind: DataType, op: &str, first: &Value, others: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
         let inputs: Vec<&str> = std::iter::once(&*first.name).chain(others.iter().copied()).collect();
-        self.graph.borrow_mut().node(op, &first.scope, &inputs, attributes, first.kind, shape)
+        self.graph.borrow_mut().node(op, &first.scope, &inputs, attributes, kind, shape)
+    }
+
+    fn cast(&self, x: &Value, kind: DataType) -> Value {
+        self.node_of(kind, "Cast", x, &[], vec![AttributeProto::int("to", kind as i64)], &x.shape)
+    }
+
+    /// New axes of size 1 at the places `axes` of the result.
+    fn unsqueeze(&self, x: &Value, axes: &[i64]) -> Value {
+        let name = axes.iter().map(i64::to_string).collect::<Vec<_>>().join("_");
+        let mut shape = x.shape.to_vec();
+        axes.iter().for_each(|&axis| shape.insert(axis as usize, Dim::Size(1)));
+        let axes = self.integers(&format!("axes.{name}"), axes);
+        self.node("Unsqueeze", x, &[&axes], vec![], &shape)
+    }
+
+    /// `0..L`, where `L` is the length of `of` `[B, L]`.
+    fn positions(&self, of: &Value) -> Value {
+        let slice = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
+        let length = self.node_of(DataType::Int64, "Shape", of, &[], slice, &[Dim::Size(1)]);
+        let scalar = self.node("Squeeze", &length, &[], vec![], &[]);
+        let (zero, one) = (self.index(0), self.index(1));
+        let mut graph = self.graph.borrow_mut();
+        graph.node("Range", &of.scope, &[&zero, &scalar.name, &one], vec![], DataType::Int64, &[of.shape[1]])
+    }
+
+    /// Where `x` is another value than `value`, as ones and zeros.
+    fn differs(&self, x: &Value, value: i64) -> Value {
+        let value = self.index(value);
+        let equal = self.node_of(DataType::Bool, "Equal", x, &[&value], vec![], &x.shape);
+        self.cast(&self.node("Not", &equal, &[], vec![], &x.shape), DataType::Int64)
+    }
+
+    /// A single integer, which unlike a vector of one drops the axis that it picks from.
+    fn index(&self, value: i64) -> String {
+        let name = format!("index.{value}");
+        self.graph.borrow_mut().initializer(&name, || Initializer {
+            name: name.clone(),
+            kind: DataType::Int64,
+            dims: vec![],
+            data: value.to_le_bytes().to_vec().into(),
+            transposed: false,
+        })
+    }
+
+    /// `x + {module}.bias`.
+    fn add_bias(&self, module: &str, x: &Value) -> Result<Value> {
+        let (bias, _) = self.parameter(&format!("{module}.bias"))?;
+        Ok(self.module_node("Add", module, &[&x.name, &bias], vec![], &x.shape))
+    }
+
+    /// `x` with its last axis of another size.
+    fn with_features(x: &Value, size: i64) -> Vec<Dim> {
+        let mut shape = x.shape.to_vec();
+        shape.pop();
+        shape.push(Dim::Size(size));
+        shape
     }
 
     fn integers(&self, name: &str, values: &[i64]) -> String {
@@ -92,12 +166,37 @@ impl<'w> OnnxBackend<'w> {
         self.graph.borrow_mut().scalar(name, value)
     }
 
-    /// `[B, L, H]` → `[B, heads, L, dim]`, or `[B, heads, dim, L]` for the keys.
-    fn split_heads(&self, x: &Value, spec: &AttentionSpec, keys: bool) -> Value {
-        let (heads, dim) = (Dim::Size(spec.heads), Dim::Size(spec.head_dim));
+    /// `[B, L, heads · dim]` → `[B, L, heads, dim]`.
+    fn reshape_heads(&self, x: &Value, heads: i64, dim: i64) -> Value {
         // Zero keeps an axis as it is.
-        let shape = self.integers(&format!("shape.split_heads_{}x{}", spec.heads, spec.head_dim), &[0, 0, spec.heads, spec.head_dim]);
-        let split = self.node("Reshape", x, &[&shape], vec![], &[x.shape[0], x.shape[1], heads, dim]);
+        let shape = self.integers(&format!("shape.split_heads_{heads}x{dim}"), &[0, 0, heads, dim]);
+        self.node("Reshape", x, &[&shape], vec![], &[x.shape[0], x.shape[1], Dim::Size(heads), Dim::Size(dim)])
+    }
+
+    /// `[B, L, heads, dim]` → `[B, L, heads · dim]`.
+    fn join_heads(&self, x: &Value, width: i64) -> Value {
+        let shape = self.integers(&format!("shape.join_heads_{width}"), &[0, 0, width]);
+        self.node("Reshape", x, &[&shape], vec![], &[x.shape[0], x.shape[1], Dim::Size(width)])
+    }
+
+    /// `[B, L, kv_heads, dim]` → `[B, L, heads, dim]`: each head as often as queries share it.
+    fn repeat_heads(&self, x: &Value, spec: &AttentionSpec) -> Value {
+        let groups = spec.heads / spec.kv_heads;
+        if groups == 1 {
+            return x.clone();
+        }
+        let (wide, axes) = (self.unsqueeze(x, &[3]), self.integers(&format!("shape.groups_{groups}"), &[1, 1, 1, groups, 1]));
+        let mut shape = wide.shape.to_vec();
+        shape[3] = Dim::Size(groups);
+        let repeated = self.node("Expand", &wide, &[&axes], vec![], &shape);
+        self.reshape_heads(&repeated, spec.heads, spec.head_dim)
+    }
+
+    /// `[B, L, heads · dim]` → `[B, heads, L, dim]`, or `[B, heads, dim, L]` for the keys.
+    fn split_heads(&self, x: &Value, heads: i64, spec: &AttentionSpec, keys: bool) -> Value {
+        let split = self.reshape_heads(x, heads, spec.head_dim);
+        let split = if heads == spec.heads { split } else { self.repeat_heads(&split, spec) };
+        let (heads, dim) = (Dim::Size(spec.heads), Dim::Size(spec.head_dim));
         let (order, turned) =
             if keys { ([0, 2, 3, 1], [x.shape[0], heads, dim, x.shape[1]]) } else { ([0, 2, 1, 3], [x.shape[0], heads, x.shape[1], dim]) };
         self.node("Transpose", &split, &[], vec![AttributeProto::ints("perm", &order)], &turned)
@@ -107,32 +206,26 @@ impl<'w> OnnxBackend<'w> {
 impl Backend for OnnxBackend<'_> {
     type Tensor = Value;
 
-    fn embedding(&self, module: &str, ids: &Value) -> Result<Value> {
-        let (weight, shape) = self.parameter(&format!("{module}.weight"))?;
-        let &[_, width] = shape.as_slice() else {
-            return Err(Error::internal(format!("{module}.weight is no table of rows")));
-        };
+    fn embedding(&self, module: &str, ids: &Value, _: Option<i64>) -> Result<Value> {
+        let (weight, [_, width]) = self.matrix(module)?;
         let shape: Vec<Dim> = ids.shape.iter().copied().chain([Dim::Size(width)]).collect();
         Ok(self.module_node("Gather", module, &[&weight, &ids.name], vec![AttributeProto::int("axis", 0)], &shape))
     }
 
-    fn position_embedding(&self, module: &str, ids: &Value, offset: i64) -> Result<Value> {
-        let (weight, shape) = self.parameter(&format!("{module}.weight"))?;
-        let &[_, width] = shape.as_slice() else {
-            return Err(Error::internal(format!("{module}.weight is no table of rows")));
-        };
-        let (length, width) = (ids.shape[1], Dim::Size(width));
-        let mut graph = self.graph.borrow_mut();
-        let start = graph.integers(&format!("index.{offset}"), &[offset]);
-        let axis = graph.integers("axes.0", &[0]);
-        let slice = [AttributeProto::int("start", 1), AttributeProto::int("end", 2)].to_vec();
-        let mut end = graph.node("Shape", module, &[&ids.name], slice, DataType::Int64, &[Dim::Size(1)]);
-        if offset != 0 {
-            end = graph.node("Add", module, &[&end.name, &start], vec![], DataType::Int64, &[Dim::Size(1)]);
-        }
-        drop(graph);
-        let rows = self.module_node("Slice", module, &[&weight, &start, &end.name, &axis], vec![], &[length, width]);
-        Ok(self.module_node("Unsqueeze", module, &[&rows.name, &axis], vec![], &[Dim::Size(1), length, width]))
+    fn embedding_row(&self, module: &str, row: i64) -> Result<Value> {
+        let (weight, [_, width]) = self.matrix(module)?;
+        let index = self.integers(&format!("row.{row}"), &[row]);
+        let row = self.module_node("Gather", module, &[&weight, &index], vec![AttributeProto::int("axis", 0)], &[Dim::Size(1), Dim::Size(width)]);
+        Ok(self.unsqueeze(&row, &[0]))
+    }
+
+    fn position_embedding(&self, module: &str, ids: &Value) -> Result<Value> {
+        let (weight, [_, width]) = self.matrix(module)?;
+        let slice = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
+        let end = self.graph.borrow_mut().node("Shape", module, &[&ids.name], slice, DataType::Int64, &[Dim::Size(1)]);
+        let (start, axis) = (self.integers("start.0", &[0]), self.integers("axes.0", &[0]));
+        let rows = self.module_node("Slice", module, &[&weight, &start, &end.name, &axis], vec![], &[ids.shape[1], Dim::Size(width)]);
+        Ok(self.unsqueeze(&rows, &[0]))
     }
 
     fn linear(&self, module: &str, x: &Value) -> Result<Value> {
@@ -140,16 +233,25 @@ impl Backend for OnnxBackend<'_> {
         if x.features()? != narrow {
             return Err(Error::internal(format!("{module} takes {narrow} features and is given {}", x.features()?)));
         }
-        let mut shape = x.shape.to_vec();
-        shape.pop();
-        shape.push(Dim::Size(wide));
-        let product = self.module_node("MatMul", module, &[&x.name, &weight], vec![], &shape);
-        let bias = format!("{module}.bias");
-        if self.weights.get(&bias).is_none() {
-            return Ok(product);
+        let product = self.module_node("MatMul", module, &[&x.name, &weight], vec![], &Self::with_features(x, wide));
+        if self.weights.get(&format!("{module}.bias")).is_none() { Ok(product) } else { self.add_bias(module, &product) }
+    }
+
+    fn conv1d(&self, module: &str, x: &Value) -> Result<Value> {
+        let (weight, [narrow, wide]) = self.matrix(module)?;
+        if x.features()? != narrow {
+            return Err(Error::internal(format!("{module} takes {narrow} features and is given {}", x.features()?)));
         }
-        let (bias, _) = self.parameter(&bias)?;
-        Ok(self.module_node("Add", module, &[&product.name, &bias], vec![], &shape))
+        let product = self.module_node("MatMul", module, &[&x.name, &weight], vec![], &Self::with_features(x, wide));
+        self.add_bias(module, &product)
+    }
+
+    fn positions_from_padding(&self, ids: &Value, pad: i64) -> Result<Value> {
+        let tokens = self.differs(ids, pad);
+        let (axis, pad) = (self.index(1), self.index(pad));
+        let count = self.node("CumSum", &tokens, &[&axis], vec![], &ids.shape);
+        let count = self.node("Mul", &count, &[&tokens.name], vec![], &ids.shape);
+        Ok(self.node("Add", &count, &[&pad], vec![], &ids.shape))
     }
 
     fn layer_norm(&self, module: &str, x: &Value, eps: f64) -> Result<Value> {
@@ -159,11 +261,25 @@ impl Backend for OnnxBackend<'_> {
         Ok(self.module_node("LayerNormalization", module, &[&x.name, &weight, &bias], attributes, &x.shape))
     }
 
+    /// Of finer operators, in the pattern that ONNX Runtime fuses.
+    fn rms_norm(&self, module: &str, x: &Value, eps: f64) -> Result<Value> {
+        let (weight, _) = self.parameter(&format!("{module}.weight"))?;
+        let (two, last) = (self.scalar("two", 2.0), self.integers("axes.-1", &[-1]));
+        let eps = self.scalar(&format!("epsilon.{eps:e}"), eps as f32);
+        let mean_shape = Self::with_features(x, 1);
+        let square = self.module_node("Pow", module, &[&x.name, &two], vec![], &x.shape);
+        let mean = self.module_node("ReduceMean", module, &[&square.name, &last], vec![AttributeProto::int("keepdims", 1)], &mean_shape);
+        let sum = self.module_node("Add", module, &[&mean.name, &eps], vec![], &mean_shape);
+        let root = self.module_node("Sqrt", module, &[&sum.name], vec![], &mean_shape);
+        let normed = self.module_node("Div", module, &[&x.name, &root.name], vec![], &x.shape);
+        Ok(self.module_node("Mul", module, &[&normed.name, &weight], vec![], &x.shape))
+    }
+
     fn attention(&self, q: &Value, k: &Value, v: &Value, mask: &Value, spec: &AttentionSpec) -> Result<Value> {
         let (batch, length, heads) = (q.shape[0], q.shape[1], Dim::Size(spec.heads));
-        let scale = self.scalar(&format!("scale.{}", spec.head_dim), (1.0 / (spec.head_dim as f64).sqrt()) as f32);
-        let hidden = self.integers(&format!("shape.join_heads_{}", spec.heads * spec.head_dim), &[0, 0, spec.heads * spec.head_dim]);
-        let (q, k, v) = (self.split_heads(q, spec, false), self.split_heads(k, spec, true), self.split_heads(v, spec, false));
+        let scale = self.scalar(&format!("scale.{}", spec.scale as f32), spec.scale as f32);
+        let (q, v) = (self.split_heads(q, spec.heads, spec, false), self.split_heads(v, spec.kv_heads, spec, false));
+        let k = self.split_heads(k, spec.kv_heads, spec, true);
 
         let scores_shape = [batch, heads, length, k.shape[3]];
         let scores = self.node("MatMul", &q, &[&k.name], vec![], &scores_shape);
@@ -173,22 +289,72 @@ impl Backend for OnnxBackend<'_> {
         let context = self.node("MatMul", &shares, &[&v.name], vec![], &[batch, heads, length, Dim::Size(spec.head_dim)]);
         let perm = vec![AttributeProto::ints("perm", &[0, 2, 1, 3])];
         let context = self.node("Transpose", &context, &[], perm, &[batch, length, heads, Dim::Size(spec.head_dim)]);
-        Ok(self.node("Reshape", &context, &[&hidden], vec![], &[batch, length, Dim::Size(spec.heads * spec.head_dim)]))
+        Ok(self.join_heads(&context, spec.heads * spec.head_dim))
     }
 
     /// 0 where there is a token and the lowest float where there is none: finite, so that a row of nothing but
     /// padding gives no NaN. `[B, L]` → `[B, 1, 1, L]`.
     fn padding_mask(&self, attention_mask: &Value) -> Result<Value> {
         let (one, lowest) = (self.scalar("one", 1.0), self.scalar("lowest", f32::MIN));
-        let axes = self.integers("axes.1_2", &[1, 2]);
-        let shape = [attention_mask.shape[0], Dim::Size(1), Dim::Size(1), attention_mask.shape[1]];
-        let wide = self.node("Unsqueeze", attention_mask, &[&axes], vec![], &shape);
-        let scope = wide.scope.clone();
-        let mut graph = self.graph.borrow_mut();
-        let mut float = |op, inputs: &[&str], attributes| graph.node(op, &scope, inputs, attributes, DataType::Float, &shape);
-        let kept = float("Cast", &[&wide.name], vec![AttributeProto::int("to", DataType::Float as i64)]);
-        let left_out = float("Sub", &[&one, &kept.name], vec![]);
-        Ok(float("Mul", &[&left_out.name, &lowest], vec![]))
+        let kept = self.cast(&self.unsqueeze(attention_mask, &[1, 2]), DataType::Float);
+        let left_out = self.graph.borrow_mut().node("Sub", &kept.scope, &[&one, &kept.name], vec![], DataType::Float, &kept.shape);
+        Ok(self.node("Mul", &left_out, &[&lowest], vec![], &kept.shape))
+    }
+
+    /// The same for `[B, 1, L, L]`: token `i` sees `i - window < j <= i`.
+    fn causal_mask(&self, attention_mask: &Value, window: Option<i64>) -> Result<Value> {
+        let (batch, length) = (attention_mask.shape[0], attention_mask.shape[1]);
+        let positions = self.positions(attention_mask);
+        let square = [length, length];
+        let distance = self.node("Sub", &self.unsqueeze(&positions, &[1]), &[&positions.name], vec![], &square);
+        let zero = self.index(0);
+        let mut seen = self.node_of(DataType::Bool, "GreaterOrEqual", &distance, &[&zero], vec![], &square);
+        if let Some(window) = window {
+            let window = self.index(window);
+            let near = self.node_of(DataType::Bool, "Less", &distance, &[&window], vec![], &square);
+            seen = self.node("And", &seen, &[&near.name], vec![], &square);
+        }
+        let tokens = self.unsqueeze(&self.cast(attention_mask, DataType::Bool), &[1, 2]);
+        let shape = [batch, Dim::Size(1), length, length];
+        let seen = self.node("And", &tokens, &[&seen.name], vec![], &shape);
+        let (nothing, lowest) = (self.scalar("nothing", 0.0), self.scalar("lowest", f32::MIN));
+        Ok(self.node_of(DataType::Float, "Where", &seen, &[&nothing, &lowest], vec![], &shape))
+    }
+
+    fn rotary_angles(&self, ids: &Value, rotary: &Rotary) -> Result<Angles<Value>> {
+        let (length, half_dim) = (ids.shape[1], rotary.inv_freq.len() as i64);
+        let frequencies = self.graph.borrow_mut().initializer("rotary.inv_freq", || Initializer {
+            name: "rotary.inv_freq".into(),
+            kind: DataType::Float,
+            dims: vec![half_dim],
+            data: rotary.inv_freq.iter().flat_map(|freq| freq.to_le_bytes()).collect(),
+            transposed: false,
+        });
+        let positions = self.unsqueeze(&self.cast(&self.positions(ids), DataType::Float), &[1]);
+        let half = self.node("Mul", &positions, &[&frequencies], vec![], &[length, Dim::Size(half_dim)]);
+        let dim = [length, Dim::Size(2 * half_dim)];
+        let whole = self.node("Concat", &half, &[&half.name], vec![AttributeProto::int("axis", -1)], &dim);
+        let angles = self.unsqueeze(&whole, &[0, 2]);
+        let scaled = |op| {
+            let x = self.node(op, &angles, &[], vec![], &angles.shape);
+            if rotary.attention_factor == 1.0 {
+                return x;
+            }
+            let factor = self.scalar("rotary.attention_factor", rotary.attention_factor as f32);
+            self.node("Mul", &x, &[&factor], vec![], &x.shape)
+        };
+        Ok(Angles { cos: scaled("Cos"), sin: scaled("Sin"), head_dim: 2 * half_dim })
+    }
+
+    fn rotate(&self, x: &Value, angles: &Angles<Value>) -> Result<Value> {
+        let (width, dim) = (x.features()?, angles.head_dim);
+        let heads = self.reshape_heads(x, width / dim, dim);
+        let (front, back) = (self.columns(&heads, 0..dim / 2)?, self.columns(&heads, dim / 2..dim)?);
+        let negative = self.node("Neg", &back, &[], vec![], &back.shape);
+        let turned = self.node("Concat", &negative, &[&front.name], vec![AttributeProto::int("axis", -1)], &heads.shape);
+        let kept = self.node("Mul", &heads, &[&angles.cos.name], vec![], &heads.shape);
+        let turned = self.node("Mul", &turned, &[&angles.sin.name], vec![], &heads.shape);
+        Ok(self.join_heads(&self.add(&kept, &turned)?, width))
     }
 
     fn dropout(&self, x: &Value, _: f64) -> Result<Value> {
@@ -198,6 +364,17 @@ impl Backend for OnnxBackend<'_> {
     fn add(&self, a: &Value, b: &Value) -> Result<Value> {
         let shape = broadcast(a, b)?;
         Ok(self.node("Add", a, &[&b.name], vec![], &shape))
+    }
+
+    fn mul(&self, a: &Value, b: &Value) -> Result<Value> {
+        let shape = broadcast(a, b)?;
+        Ok(self.node("Mul", a, &[&b.name], vec![], &shape))
+    }
+
+    fn columns(&self, x: &Value, columns: Range<i64>) -> Result<Value> {
+        let [start, end] = [columns.start, columns.end].map(|at| self.integers(&format!("start.{at}"), &[at]));
+        let last = self.integers("axes.-1", &[-1]);
+        Ok(self.node("Slice", x, &[&start, &end, &last], vec![], &Self::with_features(x, columns.end - columns.start)))
     }
 
     fn activation(&self, x: &Value, kind: Activation) -> Result<Value> {
@@ -219,17 +396,19 @@ impl Backend for OnnxBackend<'_> {
         let &[batch, _, width] = &*x.shape else {
             return Err(Error::internal(format!("{} is not [B, L, H]", x.name)));
         };
-        let mut graph = self.graph.borrow_mut();
-        // A scalar index, unlike a vector of one, drops the axis.
-        let first = graph.initializer("index.first", || Initializer {
-            name: "index.first".into(),
-            kind: DataType::Int64,
-            dims: vec![],
-            data: 0_i64.to_le_bytes().to_vec().into(),
-            transposed: false,
-        });
-        drop(graph);
+        let first = self.index(0);
         Ok(self.node("Gather", x, &[&first], vec![AttributeProto::int("axis", 1)], &[batch, width]))
+    }
+
+    fn last_token(&self, x: &Value, values: &Value, skip: i64) -> Result<Value> {
+        let &[batch, _, width] = &*x.shape else {
+            return Err(Error::internal(format!("{} is not [B, L, H]", x.name)));
+        };
+        let kept = self.node("Mul", &self.differs(values, skip), &[&self.positions(values).name], vec![], &values.shape);
+        let axis = self.integers("axes.1", &[1]);
+        let last = self.node("ReduceMax", &kept, &[&axis], vec![AttributeProto::int("keepdims", 1)], &[batch, Dim::Size(1)]);
+        // One index per row: [B, L, H] at [B, 1] → [B, H]
+        Ok(self.node("GatherND", x, &[&last.name], vec![AttributeProto::int("batch_dims", 1)], &[batch, width]))
     }
 }
 

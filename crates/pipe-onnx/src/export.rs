@@ -14,7 +14,7 @@ use pipe_core::config::{ExportConfig, ExportFormat};
 use pipe_core::native::NativeLibraries;
 use pipe_core::provenance::{self, Provenance};
 use pipe_core::{Error, IoContext, Progress, Result, Summary, digest};
-use pipe_model::ModelConfig;
+use pipe_model::{Head, ModelConfig};
 
 use crate::backend::OnnxBackend;
 use crate::metadata;
@@ -49,7 +49,7 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
     let room = Room {
         pad_token_id: tokenize.pad_token_id.into(),
         pad_token_type_id: tokenize.pad_token_type_id.into(),
-        max_positions: shape.max_positions as usize,
+        max_positions: shape.max_length() as usize,
     };
     let parity = parity::compare(&mut predictor, reference, labels.len(), &config.parity, room, progress)?;
     drop(predictor);
@@ -73,11 +73,12 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
 fn write_model(shape: &ModelConfig, provenance: &Provenance, model: &Path, out: &Path, inline_limit: u64) -> Result<()> {
     let path = model.join("model.safetensors");
     let mapped = map(&path)?;
-    let weights = Weights::load(&mapped, &path, &pipe_model::parameters(shape, provenance.labels.len()))?;
+    let head = Head::SequenceClassification { classes: provenance.labels.len() };
+    let weights = Weights::load(&mapped, &path, shape, head)?;
     let backend = OnnxBackend::new(&weights);
-    let inputs = backend.encoder_inputs();
-    let logits = pipe_model::sequence_classification(&backend, shape, &inputs)?;
-    let (graph, initializers) = backend.finish(&logits, "logits", "bert")?;
+    let inputs = backend.inputs(shape.reads_token_types());
+    let logits = head.forward(&backend, shape, &inputs)?;
+    let (graph, initializers) = backend.finish(&logits, "logits", shape.raw["model_type"].as_str().unwrap_or("model"))?;
     let metadata = [
         (metadata::LABELS, serde_json::to_string(&provenance.labels).expect("plain data")),
         (metadata::TASK, "sequence-classification".into()),
@@ -251,6 +252,37 @@ mod tests {
             provenance().write(&model).unwrap();
             let summary = export(&model, &fixtures.join(format!("{name}.reference.safetensors")), &out).unwrap();
             assert_eq!(summary.rows, 7, "{name}");
+        }
+    }
+
+    /// The same of every family, padded on the right and on the left.
+    #[test]
+    fn logits_of_every_family_are_those_of_transformers() {
+        let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/families");
+        for name in ["roberta", "xlm-roberta", "distilbert", "gpt2", "llama", "llama-bias", "mistral"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+            for dir in [&model, &out] {
+                std::fs::create_dir(dir).unwrap();
+            }
+            std::fs::write(model.join("tokenizer.json"), "{}").unwrap();
+            for file in ["config.json", "model.safetensors"] {
+                std::fs::copy(families.join(name).join(file), model.join(file)).unwrap();
+            }
+            let mut provenance = provenance();
+            let mut config = ModelConfig::read(&model).unwrap();
+            provenance.tokenize.pad_token_id = config.pad_token_id.unwrap() as u32;
+            provenance.write(&model).unwrap();
+            if name == "mistral" {
+                // The last token is then found by the mask.
+                config.raw.remove("pad_token_id");
+                std::fs::write(model.join("config.json"), serde_json::to_vec(&config.raw).unwrap()).unwrap();
+            }
+            let summary = export(&model, &families.join(name).join("reference.safetensors"), &out).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(summary.rows, 7, "{name}");
+            let graph = ModelProto::decode(&*std::fs::read(out.join(MODEL_FILE)).unwrap()).unwrap().graph.unwrap();
+            let types = graph.input.iter().any(|input| input.name == "token_type_ids");
+            assert_eq!(types, name == "xlm-roberta", "{name} reads token types only where there are several");
         }
     }
 }

@@ -142,6 +142,7 @@ pub(crate) enum DataType {
     Undefined = 0,
     Float = 1,
     Int64 = 7,
+    Bool = 9,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

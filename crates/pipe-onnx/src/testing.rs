@@ -8,13 +8,14 @@ use pipe_core::config::{ExportConfig, Padding, ParityConfig, Truncation};
 use pipe_core::native::NativeLibraries;
 use pipe_core::provenance::{Provenance, Tokenization};
 use pipe_core::{Batch, Silent, Summary};
-use pipe_model::ModelConfig;
+use pipe_model::{Head, ModelConfig};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde_json::json;
 use tempfile::TempDir;
 
 pub(crate) const LABELS: [&str; 3] = ["negative", "neutral", "positive"];
+const HEAD: Head = Head::SequenceClassification { classes: LABELS.len() };
 pub(crate) const MAX_POSITIONS: usize = 16;
 const VOCABULARY: i64 = 31;
 
@@ -53,7 +54,7 @@ impl Tiny {
 
         let mut random = Random(7);
         let mut weights = BTreeMap::new();
-        for spec in pipe_model::parameters(&config, LABELS.len()) {
+        for spec in pipe_model::parameters(&config, HEAD) {
             let size: i64 = spec.shape.iter().product();
             let (middle, spread) = match &*spec.name {
                 name if name.ends_with("LayerNorm.weight") => (1.0, 0.2),
@@ -104,7 +105,7 @@ impl Tiny {
     }
 
     pub(crate) fn write_weights(&self) {
-        let shapes = pipe_model::parameters(&self.config, LABELS.len()).into_iter().map(|spec| (spec.name, spec.shape));
+        let shapes = pipe_model::parameters(&self.config, HEAD).into_iter().map(|spec| (spec.name, spec.shape));
         let tensors = shapes.filter_map(|(name, shape)| Some((self.weights.get(&name)?, name, shape)));
         let tensors = tensors.map(|(values, name, shape)| {
             (name, shape.iter().map(|&size| size as usize).collect(), values.iter().flat_map(|x| x.to_le_bytes()).collect())

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use pipe_core::{Error, IoContext, Result};
-use pipe_model::ParameterSpec;
+use pipe_model::{Head, ModelConfig};
 use safetensors::{Dtype, SafeTensors};
 
 /// Maps a file into memory.
@@ -37,13 +37,13 @@ pub(crate) struct Weight<'m> {
 }
 
 impl<'m> Weights<'m> {
-    /// Every one of `parameters` from the mapped file, with the shape it must have. What else the file holds is
-    /// left alone.
-    pub(crate) fn load(bytes: &'m [u8], path: &Path, parameters: &[ParameterSpec]) -> Result<Weights<'m>> {
+    /// Every parameter of the model with `head` from the mapped file, with the shape it must have. What else the file
+    /// holds is left alone.
+    pub(crate) fn load(bytes: &'m [u8], path: &Path, config: &ModelConfig, head: Head) -> Result<Weights<'m>> {
         let file = parse(bytes, path)?;
-        let views: BTreeMap<String, _> = file.iter().filter_map(|(name, view)| Some((pipe_model::canonical_name(name)?, view))).collect();
+        let views: BTreeMap<String, _> = file.iter().filter_map(|(name, view)| Some((pipe_model::canonical_name(config, name)?, view))).collect();
         let mut tensors = BTreeMap::new();
-        for spec in parameters {
+        for spec in pipe_model::parameters(config, head) {
             let fault =
                 |what: String| Err(Error::stage(format!("{}: the tensor {} {what}", path.display(), spec.name)).hint("run the train stage again"));
             let Some(view) = views.get(&spec.name) else {
@@ -56,7 +56,7 @@ impl<'m> Weights<'m> {
             if view.dtype() != Dtype::F32 {
                 return fault(format!("is {}, a trained model holds F32", view.dtype()));
             }
-            tensors.insert(spec.name.clone(), Weight { shape, data: view.data() });
+            tensors.insert(spec.name, Weight { shape, data: view.data() });
         }
         Ok(Weights { path: path.to_owned(), tensors })
     }

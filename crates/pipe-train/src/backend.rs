@@ -1,9 +1,11 @@
 //! [`TorchBackend`]: the operations of the architectures, computed and differentiated by libtorch.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
 
 use pipe_core::{Error, Result};
-use pipe_model::{Activation, AttentionSpec, Backend};
+use pipe_model::{Activation, Angles, AttentionSpec, Backend, Rotary};
 use tch::{Kind, Tensor};
 
 /// Parameters by their Hugging Face names.
@@ -16,21 +18,58 @@ pub(crate) struct TorchBackend<'p> {
     training: bool,
     /// Matrix products in bfloat16; norms, softmax and the residual stream stay in f32.
     bf16: bool,
+    options: TrainingOptions,
+}
+
+/// What training alone asks of a forward pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TrainingOptions {
+    /// Matrix products in half precision instead.
+    pub fp16: bool,
+    /// Uniform noise of ±α/√(L·H) on the embeddings of words (Jain et al. 2023, NEFTune); 0 is none.
+    pub neftune_noise_alpha: f64,
 }
 
 /// libtorch's messages span many lines of C++; the first says it all.
 pub(crate) fn torch_error(error: tch::TchError) -> Error {
     let text = error.to_string();
     let result = Error::stage(format!("libtorch: {}", text.lines().next().unwrap_or_default()));
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
-        return result.hint("lower `per_device_train_batch_size` and raise `gradient_accumulation_steps`, or lower `max_length`");
+    if says_out_of_memory(&text) {
+        return result.hint(
+            "set `auto_find_batch_size: true`, lower `per_device_train_batch_size` and raise `gradient_accumulation_steps`, or lower `max_length`",
+        );
     }
     result
 }
 
+/// Whether an error that [`torch_error`] made is for want of memory.
+pub(crate) fn is_out_of_memory(error: &Error) -> bool {
+    says_out_of_memory(&error.message)
+}
+
+fn says_out_of_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("can't allocate memory")
+}
+
 impl<'p> TorchBackend<'p> {
     pub(crate) fn new(parameters: &'p Parameters, training: bool, bf16: bool) -> Self {
-        TorchBackend { parameters, training, bf16 }
+        TorchBackend { parameters, training, bf16, options: TrainingOptions::default() }
+    }
+
+    pub(crate) fn with(self, options: TrainingOptions) -> Self {
+        TorchBackend { options, ..self }
+    }
+
+    /// Embeddings of words `[B, L, H]` with NEFTune's noise.
+    fn with_noise(&self, module: &str, embedded: Tensor) -> Result<Tensor, tch::TchError> {
+        let is_words = ["word_embeddings", "wte", "embed_tokens"].iter().any(|name| module.ends_with(name));
+        if !self.training || self.options.neftune_noise_alpha == 0.0 || !is_words {
+            return Ok(embedded);
+        }
+        let size = embedded.size();
+        let magnitude = self.options.neftune_noise_alpha / ((size[1] * size[2]) as f64).sqrt();
+        let noise = embedded.f_zeros_like()?.f_uniform_(-magnitude, magnitude)?;
+        embedded.f_add(&noise)
     }
 
     fn get(&self, module: &str, name: &str) -> Result<&Tensor> {
@@ -43,20 +82,38 @@ impl<'p> TorchBackend<'p> {
 
     /// The type that matrix products are computed in.
     fn compute(&self, x: &Tensor) -> Result<Tensor> {
-        if self.bf16 { x.f_to_kind(Kind::BFloat16).map_err(torch_error) } else { Ok(x.shallow_clone()) }
+        match (self.options.fp16, self.bf16) {
+            (true, _) => x.f_to_kind(Kind::Half).map_err(torch_error),
+            (false, true) => x.f_to_kind(Kind::BFloat16).map_err(torch_error),
+            (false, false) => Ok(x.shallow_clone()),
+        }
     }
 }
 
 impl Backend for TorchBackend<'_> {
-    type Tensor = std::rc::Rc<Tensor>;
+    type Tensor = Rc<Tensor>;
 
-    fn embedding(&self, module: &str, ids: &Self::Tensor) -> Result<Self::Tensor> {
-        Tensor::f_embedding(self.get(module, "weight")?, ids, -1, false, false).map(Into::into).map_err(torch_error)
+    fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor> {
+        let weight = self.get(module, "weight")?;
+        let embedded = Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?;
+        self.with_noise(module, embedded).map(Into::into).map_err(torch_error)
     }
 
-    fn position_embedding(&self, module: &str, ids: &Self::Tensor, offset: i64) -> Result<Self::Tensor> {
+    fn embedding_row(&self, module: &str, row: i64) -> Result<Self::Tensor> {
+        self.get(module, "weight")?.f_narrow(0, row, 1).and_then(|row| row.f_unsqueeze(0)).map(Into::into).map_err(torch_error)
+    }
+
+    fn position_embedding(&self, module: &str, ids: &Self::Tensor) -> Result<Self::Tensor> {
         let length = ids.size()[1];
-        self.get(module, "weight")?.f_narrow(0, offset, length).and_then(|rows| rows.f_unsqueeze(0)).map(Into::into).map_err(torch_error)
+        self.get(module, "weight")?.f_narrow(0, 0, length).and_then(|rows| rows.f_unsqueeze(0)).map(Into::into).map_err(torch_error)
+    }
+
+    fn positions_from_padding(&self, ids: &Self::Tensor, pad: i64) -> Result<Self::Tensor> {
+        let run = || {
+            let tokens = ids.f_ne(pad)?.f_to_kind(Kind::Int64)?;
+            tokens.f_cumsum(1, Kind::Int64)?.f_mul(&tokens)?.f_add_scalar(pad)
+        };
+        run().map(Into::into).map_err(torch_error)
     }
 
     fn linear(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor> {
@@ -65,24 +122,49 @@ impl Backend for TorchBackend<'_> {
         self.compute(x)?.f_linear(&weight, bias.as_ref()).map(Into::into).map_err(torch_error)
     }
 
+    fn conv1d(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor> {
+        let weight = self.compute(self.get(module, "weight")?)?;
+        let bias = self.compute(self.get(module, "bias")?)?;
+        let run = || self.compute(x).map(|x| x.f_linear(&weight.f_tr()?, Some(&bias)));
+        run()?.map(Into::into).map_err(torch_error)
+    }
+
     fn layer_norm(&self, module: &str, x: &Self::Tensor, eps: f64) -> Result<Self::Tensor> {
         let (weight, bias) = (self.get(module, "weight")?, self.get(module, "bias")?);
         let x = x.f_to_kind(Kind::Float).map_err(torch_error)?;
         x.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, true).map(Into::into).map_err(torch_error)
     }
 
+    fn rms_norm(&self, module: &str, x: &Self::Tensor, eps: f64) -> Result<Self::Tensor> {
+        let weight = self.get(module, "weight")?;
+        let run = || {
+            let x = x.f_to_kind(Kind::Float)?;
+            let mean_square = x.f_square()?.f_mean_dim([-1].as_slice(), true, Kind::Float)?;
+            weight.f_mul(&x.f_mul(&mean_square.f_add_scalar(eps)?.f_rsqrt()?)?)
+        };
+        run().map(Into::into).map_err(torch_error)
+    }
+
     fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, mask: &Self::Tensor, spec: &AttentionSpec) -> Result<Self::Tensor> {
         let run = || {
             let size = q.size();
-            let (rows, length) = (size[0], size[1]);
-            // [B, L, H] → [B, heads, L, dim]
-            let heads = |x: &Tensor| x.f_view([rows, length, spec.heads, spec.head_dim])?.f_transpose(1, 2);
-            let scale = 1.0 / (spec.head_dim as f64).sqrt();
-            let scores = heads(q)?.f_matmul(&heads(k)?.f_transpose(2, 3)?)?;
-            let probabilities = (scores.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?.f_add(mask)?).f_softmax(-1, Kind::Float)?;
+            let (rows, length, dim) = (size[0], size[1], spec.head_dim);
+            // [B, L, heads · dim] → [B, heads, L, dim]
+            let queries = q.f_view([rows, length, spec.heads, dim])?.f_transpose(1, 2)?;
+            // [B, L, kv_heads · dim] → the same, each head as often as queries share it.
+            let shared = |x: &Tensor| {
+                let (kv_heads, groups) = (spec.kv_heads, spec.heads / spec.kv_heads);
+                let heads = x.f_view([rows, length, kv_heads, dim])?.f_transpose(1, 2)?;
+                if groups == 1 {
+                    return Ok(heads);
+                }
+                heads.f_unsqueeze(2)?.f_expand([rows, kv_heads, groups, length, dim], false)?.f_reshape([rows, spec.heads, length, dim])
+            };
+            let scores = queries.f_matmul(&shared(k)?.f_transpose(2, 3)?)?;
+            let probabilities = (scores.f_to_kind(Kind::Float)?.f_mul_scalar(spec.scale)?.f_add(mask)?).f_softmax(-1, Kind::Float)?;
             let probabilities = if self.training && spec.dropout > 0.0 { probabilities.f_dropout(spec.dropout, true)? } else { probabilities };
-            let context = probabilities.f_to_kind(v.kind())?.f_matmul(&heads(v)?)?;
-            context.f_transpose(1, 2)?.f_reshape([rows, length, spec.heads * spec.head_dim])
+            let context = probabilities.f_to_kind(v.kind())?.f_matmul(&shared(v)?)?;
+            context.f_transpose(1, 2)?.f_reshape([rows, length, spec.heads * dim])
         };
         run().map(Into::into).map_err(torch_error)
     }
@@ -96,12 +178,62 @@ impl Backend for TorchBackend<'_> {
         run().map(Into::into).map_err(torch_error)
     }
 
+    fn causal_mask(&self, attention_mask: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor> {
+        let run = || {
+            let length = attention_mask.size()[1];
+            let positions = Tensor::f_arange(length, (Kind::Int64, attention_mask.device()))?;
+            // [L, L]: how far back each token finds another.
+            let distance = positions.f_unsqueeze(1)?.f_sub(&positions)?;
+            let mut seen = distance.f_ge(0)?;
+            if let Some(window) = window {
+                seen = seen.f_logical_and(&distance.f_lt(window)?)?;
+            }
+            // [B, 1, L, L]
+            let seen = attention_mask.f_ne(0)?.f_unsqueeze(1)?.f_unsqueeze(1)?.f_logical_and(&seen)?;
+            // Finite, so that padding that nothing precedes gives no NaN.
+            seen.f_logical_not()?.f_to_kind(Kind::Float)?.f_mul_scalar(f64::from(f32::MIN))
+        };
+        run().map(Into::into).map_err(torch_error)
+    }
+
+    fn rotary_angles(&self, ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>> {
+        let run = || {
+            let positions = Tensor::f_arange(ids.size()[1], (Kind::Float, ids.device()))?;
+            let frequencies = Tensor::f_from_slice(&rotary.inv_freq)?.f_to_device(ids.device())?;
+            let half = positions.f_outer(&frequencies)?;
+            // Both halves of a head turn alike: [L, dim] → [1, L, 1, dim]
+            let angles = Tensor::f_cat(&[&half, &half], 1)?.f_unsqueeze(1)?.f_unsqueeze(0)?;
+            let scaled = |x: Tensor| x.f_mul_scalar(rotary.attention_factor).map(Rc::new);
+            Ok(Angles { cos: scaled(angles.f_cos()?)?, sin: scaled(angles.f_sin()?)?, head_dim: angles.size()[3] })
+        };
+        run().map_err(torch_error)
+    }
+
+    fn rotate(&self, x: &Self::Tensor, angles: &Angles<Self::Tensor>) -> Result<Self::Tensor> {
+        let run = || {
+            let (size, half) = (x.size(), angles.head_dim / 2);
+            let heads = x.f_view([size[0], size[1], -1, angles.head_dim])?;
+            let turned = Tensor::f_cat(&[heads.f_narrow(-1, half, half)?.f_neg()?, heads.f_narrow(-1, 0, half)?], -1)?;
+            let rotated = heads.f_mul(&angles.cos)?.f_add(&turned.f_mul(&angles.sin)?)?;
+            rotated.f_view(size.as_slice())?.f_to_kind(x.kind())
+        };
+        run().map(Into::into).map_err(torch_error)
+    }
+
     fn dropout(&self, x: &Self::Tensor, p: f64) -> Result<Self::Tensor> {
         if self.training && p > 0.0 { x.f_dropout(p, true).map(Into::into).map_err(torch_error) } else { Ok(x.clone()) }
     }
 
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
         a.f_add(b).map(Into::into).map_err(torch_error)
+    }
+
+    fn mul(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {
+        a.f_mul(b).map(Into::into).map_err(torch_error)
+    }
+
+    fn columns(&self, x: &Self::Tensor, columns: Range<i64>) -> Result<Self::Tensor> {
+        x.f_narrow(-1, columns.start, columns.end - columns.start).map(Into::into).map_err(torch_error)
     }
 
     fn activation(&self, x: &Self::Tensor, kind: Activation) -> Result<Self::Tensor> {
@@ -118,5 +250,17 @@ impl Backend for TorchBackend<'_> {
 
     fn first_token(&self, x: &Self::Tensor) -> Result<Self::Tensor> {
         x.f_select(1, 0).map(Into::into).map_err(torch_error)
+    }
+
+    fn last_token(&self, x: &Self::Tensor, values: &Self::Tensor, skip: i64) -> Result<Self::Tensor> {
+        let run = || {
+            let size = x.size();
+            let positions = Tensor::f_arange(size[1], (Kind::Int64, values.device()))?;
+            let last = values.f_ne(skip)?.f_to_kind(Kind::Int64)?.f_mul(&positions)?.f_amax([1].as_slice(), false)?;
+            // [B] → [B, 1, H], the same index for every feature.
+            let index = last.f_view([-1, 1, 1])?.f_expand([size[0], 1, size[2]], false)?;
+            x.f_gather(1, &index, false)?.f_squeeze_dim(1)
+        };
+        run().map(Into::into).map_err(torch_error)
     }
 }

@@ -6,15 +6,25 @@
 mod backend;
 mod checkpoint;
 mod device;
+#[cfg(test)]
+mod family_tests;
+mod intervals;
+mod loss;
+mod loss_scale;
 mod model;
 mod optimizer;
 #[cfg(test)]
 mod parity_tests;
+mod plot;
+mod recompute;
 mod reference;
 mod sampler;
 mod schedule;
 mod shim;
 mod state;
+mod tensorboard;
+#[cfg(test)]
+mod testing;
 mod trainer;
 mod weights;
 

@@ -1,21 +1,25 @@
-//! A classifier in libtorch: parameters, config, device; forward with and without gradients.
+//! A model in libtorch: parameters, config, device; forward with and without gradients.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Logits, Predictor, Result};
-use pipe_model::{EncoderInputs, ModelConfig, sequence_classification};
+use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters};
 use tch::{Device, Kind, Tensor};
 
-use crate::backend::{Parameters, TorchBackend, torch_error};
-use crate::weights::{self, Head, Loaded};
+use crate::backend::{Parameters, TorchBackend, TrainingOptions, torch_error};
+use crate::weights::{self, Absent, Loaded};
 
-/// A sequence classifier on one device.
+/// A sequence classifier, or a language model, on one device.
 pub struct Model {
     pub(crate) config: ModelConfig,
+    pub(crate) head: Head,
     pub(crate) parameters: Parameters,
     pub(crate) device: Device,
     pub(crate) bf16: bool,
+    /// Set by training alone.
+    pub(crate) options: TrainingOptions,
 }
 
 impl Model {
@@ -23,20 +27,22 @@ impl Model {
     pub(crate) fn for_training(folder: &Path, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<(Model, Loaded)> {
         let config = ModelConfig::read(folder)?;
         let keep = config.labels().is_some_and(|known| known == labels);
-        let (parameters, loaded) = weights::load(folder, &config, labels.len(), Head::Fresh { seed: seed as i64, keep }, device)?;
+        let head = Head::SequenceClassification { classes: labels.len() };
+        let (parameters, loaded) = weights::load(folder, &config, head, Absent::Drawn { seed: seed as i64, keep }, device)?;
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok((Model { config, parameters, device, bf16 }, loaded))
+        Ok((Model { config, head, parameters, device, bf16, options: TrainingOptions::default() }, loaded))
     }
 
     /// A classifier over `labels` whose weights are drawn with `seed`.
     pub(crate) fn from_scratch(config: ModelConfig, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<Model> {
-        let parameters = weights::fresh(&config, labels.len(), seed as i64, device)?;
+        let head = Head::SequenceClassification { classes: labels.len() };
+        let parameters = weights::fresh(&config, head, seed as i64, device)?;
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok(Model { config, parameters, device, bf16 })
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
     /// How many numbers its parameters are.
@@ -48,33 +54,53 @@ impl Model {
     pub fn open(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
         let config = ModelConfig::read(folder)?;
         let labels = config.labels().ok_or_else(|| Error::input(format!("{} names no classes (id2label)", folder.join("config.json").display())))?;
-        let (parameters, _) = weights::load(folder, &config, labels.len(), Head::Required, device)?;
-        Ok(Model { config, parameters, device, bf16 })
+        let head = Head::SequenceClassification { classes: labels.len() };
+        let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
-    /// Logits `[rows, classes]` in f32. `training` switches dropout on.
-    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+    /// A decoder with the head that it was pretrained with.
+    pub fn open_causal_lm(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
+        let config = ModelConfig::read(folder)?;
+        let head = Head::CausalLm;
+        let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
+    }
+
+    /// The names of the classifier's parameters: all of the head but BERT's pooler, which is pretrained.
+    pub(crate) fn head_names(&self) -> BTreeSet<String> {
+        let of_head = parameters(&self.config, self.head).into_iter().filter(|spec| spec.part != Part::Base && !spec.name.contains(".pooler."));
+        of_head.map(|spec| spec.name).collect()
+    }
+
+    /// A batch as tensors on the model's device.
+    pub(crate) fn inputs(&self, batch: &Batch) -> Result<ModelInputs<Rc<Tensor>>> {
+        self.config.check_length(batch.length)?;
         let shape = [batch.rows.len() as i64, batch.length as i64];
         let matrix = |values: &[i64]| {
             Tensor::f_from_slice(values).and_then(|flat| flat.f_view(shape)).map(|matrix| Rc::new(matrix.to_device(self.device))).map_err(torch_error)
         };
-        let inputs = EncoderInputs {
+        Ok(ModelInputs {
             input_ids: matrix(&batch.input_ids)?,
             attention_mask: matrix(&batch.attention_mask)?,
-            token_type_ids: matrix(&batch.token_type_ids)?,
-        };
-        let backend = TorchBackend::new(&self.parameters, training, self.bf16);
-        let logits = sequence_classification(&backend, &self.config, &inputs)?;
+            token_type_ids: if self.config.reads_token_types() { Some(matrix(&batch.token_type_ids)?) } else { None },
+        })
+    }
+
+    /// What computes this model. `training` switches dropout on.
+    pub(crate) fn backend(&self, training: bool) -> TorchBackend<'_> {
+        TorchBackend::new(&self.parameters, training, self.bf16).with(self.options)
+    }
+
+    /// Logits `[rows, classes]`, or `[rows, length, vocabulary]` of a language model, in f32. `training` switches dropout on.
+    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+        let logits = self.head.forward(&self.backend(training), &self.config, &self.inputs(batch)?)?;
         logits.f_to_kind(Kind::Float).map_err(torch_error)
     }
 
     /// Rows that the model cannot take are refused before any work.
     pub(crate) fn check_rows(&self, lengths: &[u32], vocab_size: usize) -> Result<()> {
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        if i64::from(longest) > self.config.max_positions {
-            return Err(Error::input(format!("a row has {longest} tokens, the model has {} positions", self.config.max_positions))
-                .hint(format!("set `max_length` of the tokenize stage to {} or less", self.config.max_positions)));
-        }
+        self.config.check_length(lengths.iter().copied().max().unwrap_or(0) as usize)?;
         if vocab_size as i64 > self.config.vocab_size {
             return Err(Error::input(format!("the tokenizer has {vocab_size} tokens, the model knows {}", self.config.vocab_size))
                 .hint("tokenize with the tokenizer of the same model folder"));
@@ -86,7 +112,7 @@ impl Model {
 impl Predictor for Model {
     fn predict(&mut self, batch: &Batch) -> Result<Logits> {
         let logits = tch::no_grad(|| self.forward(batch, false))?;
-        let classes = logits.size()[1] as usize;
+        let classes = logits.size().last().map_or(0, |&classes| classes as usize);
         let values: Vec<f32> = Vec::try_from(logits.f_contiguous().and_then(|x| x.f_view(-1)).map_err(torch_error)?).map_err(torch_error)?;
         Ok(Logits { classes, values })
     }

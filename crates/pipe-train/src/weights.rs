@@ -1,4 +1,4 @@
-//! Model weights: from safetensors (one file or shards) to parameters, and back.
+//! Model weights: from safetensors (one file or shards) or GGUF to parameters, and back to safetensors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use pipe_core::{Error, IoContext, Result};
-use pipe_model::{ModelConfig, ParameterSpec, canonical_name, head_parameters, parameters};
+use pipe_model::gguf::GgufFile;
+use pipe_model::{Head, Init, ModelConfig, ParameterSpec, Part, canonical_name, is_of_a_head, parameters};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
-use crate::backend::Parameters;
+use crate::backend::{Parameters, torch_error};
 
 /// What loading found beside the weights.
 #[derive(Debug, Default, PartialEq)]
@@ -20,95 +21,125 @@ pub(crate) struct Loaded {
     pub new_modules: BTreeSet<String>,
 }
 
-/// Whether a classifier in the file is used or replaced.
+/// What to do about a head that the file has not got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Head {
-    /// Missing is an error: for evaluation.
-    Required,
-    /// Missing or of other classes: a new one is drawn with this seed.
-    Fresh { seed: i64, keep: bool },
+pub(crate) enum Absent {
+    /// An error: for evaluation.
+    Refused,
+    /// A new one is drawn with this seed; also in the place of one of other classes, unless `keep`.
+    Drawn { seed: i64, keep: bool },
 }
 
 /// Reads all parameters of the model in `folder` as f32 on `device`.
-pub(crate) fn load(folder: &Path, config: &ModelConfig, classes: usize, head: Head, device: Device) -> Result<(Parameters, Loaded)> {
-    let specs = parameters(config, classes);
-    let wanted: BTreeMap<&str, &ParameterSpec> = specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
-    let head_names: BTreeSet<String> = head_parameters(config, classes).into_iter().map(|spec| spec.name).collect();
-    let replace_head = matches!(head, Head::Fresh { keep: false, .. });
-    let mut found = Parameters::new();
-    for path in weight_files(folder)? {
-        let file = File::open(&path).doing("open", &path)?;
-        // SAFETY: the mapping lives for this loop; a model folder that changes under it is a damaged model.
-        let map = unsafe { Mmap::map(&file) }.doing("map", &path)?;
-        let tensors = SafeTensors::deserialize(&map).map_err(|e| {
-            Error::input(format!("{} is not a whole safetensors file: {e}", path.display())).hint("it may be cut short: fetch or copy it again")
-        })?;
-        for (name, view) in tensors.iter() {
-            let Some(canonical) = canonical_name(name) else { continue };
-            if head_names.contains(&canonical) && replace_head {
-                continue;
+pub(crate) fn load(folder: &Path, config: &ModelConfig, head: Head, absent: Absent, device: Device) -> Result<(Parameters, Loaded)> {
+    let specs = parameters(config, head);
+    let mut found = Found {
+        config,
+        wanted: specs.iter().map(|spec| (spec.name.as_str(), spec)).collect(),
+        replaces_classes: matches!(absent, Absent::Drawn { keep: false, .. }),
+        device,
+        parameters: Parameters::new(),
+    };
+    match GgufFile::of_folder(folder)? {
+        Some(file) => {
+            for parameter in file.read()?.parameters(config)? {
+                let tensor = || Tensor::f_from_slice(&parameter.to_f32()).and_then(|flat| flat.f_view(parameter.shape())).map_err(torch_error);
+                found.take(&parameter.name, parameter.shape(), file.path(), tensor)?;
             }
-            let Some(spec) = wanted.get(canonical.as_str()) else {
-                return Err(Error::input(format!(
-                    "{} holds a tensor `{name}` that a {} has not",
-                    path.display(),
-                    config.raw["model_type"].as_str().unwrap_or("model")
-                ))
-                .hint("is config.json of the same model?"));
-            };
-            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            if shape != spec.shape {
-                return Err(Error::input(format!("`{name}` in {} has the shape {shape:?}, config.json asks for {:?}", path.display(), spec.shape)));
-            }
-            found.insert(canonical, tensor(&view, &path)?.to_device(device));
         }
+        None => weight_files(folder)?.iter().try_for_each(|path| read_safetensors(path, &mut found))?,
     }
-    let mut loaded = Loaded::default();
-    if let Head::Fresh { seed, .. } = head {
-        tch::manual_seed(seed);
-    }
-    for spec in &specs {
-        if found.contains_key(&spec.name) {
-            continue;
-        }
-        // The pooler is what pretraining without next-sentence prediction leaves out.
-        let may_be_new = head_names.contains(&spec.name) || spec.name.starts_with("bert.pooler.");
-        if !may_be_new || head == Head::Required {
-            return Err(Error::input(format!("the weights in {} lack `{}`", folder.display(), spec.name))
-                .hint("is config.json of the same model, and are all shards there?"));
-        }
-        let mut new = Tensor::zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu));
-        // As transformers does: normal weights, zero biases.
-        let new = if spec.name.ends_with(".bias") { new } else { new.normal_(0.0, config.initializer_range) };
-        found.insert(spec.name.clone(), new.to_device(device));
-        let module = spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module);
-        loaded.new_modules.insert(module.to_owned());
-    }
-    Ok((found, loaded))
+    found.complete(&specs, folder, absent)
 }
 
-/// Draws all parameters of a model from scratch, as transformers' BERT does in its `_init_weights`: weights and embeddings normal
-/// with `initializer_range`, biases zero, layer norms one, the embedding of padding zero.
-pub(crate) fn fresh(config: &ModelConfig, classes: usize, seed: i64, device: Device) -> Result<Parameters> {
-    // Drawn on the CPU, so that a seed gives the same weights on every device.
-    tch::manual_seed(seed);
-    let mut drawn = Parameters::new();
-    for spec in parameters(config, classes) {
-        let new = Tensor::f_zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu)).map_err(crate::backend::torch_error)?;
-        let new = if spec.name.ends_with(".bias") {
-            new
-        } else if spec.name.ends_with("LayerNorm.weight") {
-            new.ones_like()
-        } else {
-            let mut new = new;
-            new.normal_(0.0, config.initializer_range)
-        };
-        if spec.name.ends_with("word_embeddings.weight") {
-            let _ = new.get(config.pad_token_id).zero_();
-        }
-        drawn.insert(spec.name, new.to_device(device));
+fn read_safetensors(path: &Path, found: &mut Found<'_>) -> Result<()> {
+    let file = File::open(path).doing("open", path)?;
+    // SAFETY: the mapping lives for this function; a model folder that changes under it is a damaged model.
+    let map = unsafe { Mmap::map(&file) }.doing("map", path)?;
+    let tensors = SafeTensors::deserialize(&map).map_err(|e| {
+        Error::input(format!("{} is not a whole safetensors file: {e}", path.display())).hint("it may be cut short: fetch or copy it again")
+    })?;
+    for (name, view) in tensors.iter() {
+        let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+        found.take(name, &shape, path, || tensor(&view, path))?;
     }
-    Ok(drawn)
+    Ok(())
+}
+
+/// Parameters on their way from files to the model.
+struct Found<'s> {
+    config: &'s ModelConfig,
+    wanted: BTreeMap<&'s str, &'s ParameterSpec>,
+    replaces_classes: bool,
+    device: Device,
+    parameters: Parameters,
+}
+
+impl Found<'_> {
+    /// Takes the tensor `name` of the file `path`, unless the model has no use for it.
+    fn take(&mut self, name: &str, shape: &[i64], path: &Path, tensor: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        let Some(canonical) = canonical_name(self.config, name) else { return Ok(()) };
+        let spec = match self.wanted.get(canonical.as_str()) {
+            Some(spec) if spec.part == Part::Classes && self.replaces_classes => return Ok(()),
+            Some(spec) => spec,
+            None if is_of_a_head(self.config, &canonical) => return Ok(()),
+            None => {
+                let model = self.config.raw["model_type"].as_str().unwrap_or("model");
+                return Err(Error::input(format!("{} holds a tensor `{name}` that a {model} has not", path.display()))
+                    .hint("is config.json of the same model?"));
+            }
+        };
+        if shape != spec.shape {
+            return Err(Error::input(format!("`{name}` in {} has the shape {shape:?}, config.json asks for {:?}", path.display(), spec.shape)));
+        }
+        if self.parameters.insert(canonical, tensor()?.to_device(self.device)).is_some() {
+            return Err(Error::input(format!("{} holds `{}` a second time, as `{name}`", path.display(), spec.name)));
+        }
+        Ok(())
+    }
+
+    /// Draws what may be missing.
+    fn complete(mut self, specs: &[ParameterSpec], folder: &Path, absent: Absent) -> Result<(Parameters, Loaded)> {
+        let mut loaded = Loaded::default();
+        if let Absent::Drawn { seed, .. } = absent {
+            tch::manual_seed(seed);
+        }
+        for spec in specs {
+            if self.parameters.contains_key(&spec.name) {
+                continue;
+            }
+            if spec.part == Part::Base || absent == Absent::Refused {
+                return Err(Error::input(format!("the weights in {} lack `{}`", folder.display(), spec.name))
+                    .hint("is config.json of the same model, and are all shards there?"));
+            }
+            self.parameters.insert(spec.name.clone(), drawn(spec)?.to_device(self.device));
+            let module = spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module);
+            loaded.new_modules.insert(module.to_owned());
+        }
+        Ok((self.parameters, loaded))
+    }
+}
+
+/// Draws all parameters of a model from scratch.
+pub(crate) fn fresh(config: &ModelConfig, head: Head, seed: i64, device: Device) -> Result<Parameters> {
+    tch::manual_seed(seed);
+    parameters(config, head).into_iter().map(|spec| drawn(&spec).map(|tensor| (spec.name, tensor.to_device(device)))).collect()
+}
+
+/// The first values of a parameter, on the CPU, so that a seed gives the same on every device.
+fn drawn(spec: &ParameterSpec) -> Result<Tensor> {
+    let mut new = Tensor::f_zeros(spec.shape.as_slice(), (Kind::Float, Device::Cpu)).map_err(torch_error)?;
+    match spec.init {
+        Init::Zeros => {}
+        Init::Ones => _ = new.fill_(1.0),
+        Init::Normal { std, zero_row } => {
+            new = new.normal_(0.0, std);
+            if let Some(row) = zero_row {
+                let _ = new.get(row).zero_();
+            }
+        }
+    }
+    Ok(new)
 }
 
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -122,6 +153,10 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
         let json: serde_json::Value =
             serde_json::from_slice(&bytes).map_err(|e| Error::input(format!("{} is not valid JSON: {e}", index.display())))?;
         let files: BTreeSet<&str> = json["weight_map"].as_object().into_iter().flatten().filter_map(|(_, file)| file.as_str()).collect();
+        // Shards stand beside the index; a name that leads elsewhere is not followed.
+        if files.is_empty() || files.iter().any(|file| Path::new(file).file_name() != Some(file.as_ref())) {
+            return Err(Error::input(format!("{}: `weight_map` does not name files of this folder", index.display())));
+        }
         return Ok(files.into_iter().map(|file| folder.join(file)).collect());
     }
     let error = Error::input(format!("{} has no model.safetensors", folder.display()));
@@ -139,9 +174,11 @@ fn tensor(view: &TensorView<'_>, path: &Path) -> Result<Tensor> {
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
         Dtype::F64 => Kind::Double,
+        // Of optimizers, in checkpoints.
+        Dtype::U8 => Kind::Uint8,
         other => return Err(Error::input(format!("{} holds weights of type {other:?}, which is not supported", path.display()))),
     };
-    Tensor::f_from_data_size(view.data(), &shape, kind).map(|tensor| tensor.to_kind(Kind::Float)).map_err(crate::backend::torch_error)
+    Tensor::f_from_data_size(view.data(), &shape, kind).map(|tensor| tensor.to_kind(Kind::Float)).map_err(torch_error)
 }
 
 /// A tensor's bytes as safetensors wants them.
@@ -174,11 +211,12 @@ fn bytes(tensor: &Tensor) -> Result<Bytes> {
     let dtype = match tensor.kind() {
         Kind::Float => Dtype::F32,
         Kind::Int64 => Dtype::I64,
+        Kind::Uint8 => Dtype::U8,
         other => return Err(Error::internal(format!("a tensor of kind {other:?} is not saved"))),
     };
     let width = dtype.bitsize() / 8;
     let mut data = vec![0; tensor.numel() * width];
-    tensor.f_copy_data_u8(&mut data, tensor.numel()).map_err(crate::backend::torch_error)?;
+    tensor.f_copy_data_u8(&mut data, tensor.numel()).map_err(torch_error)?;
     Ok(Bytes { dtype, shape: tensor.size().iter().map(|&size| size as usize).collect(), data })
 }
 
@@ -208,17 +246,20 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const HEAD: Head = Head::SequenceClassification { classes: 3 };
+
     #[test]
     fn weights_from_scratch_are_bert_s_and_follow_from_the_seed() {
+        let _alone = crate::testing::alone();
         let raw = json!({
             "model_type": "bert", "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
             "intermediate_size": 64, "max_position_embeddings": 40, "initializer_range": 0.05, "pad_token_id": 3,
         });
         let serde_json::Value::Object(raw) = raw else { unreachable!() };
         let config = ModelConfig::from_json(raw).unwrap();
-        let drawn = fresh(&config, 3, 7, Device::Cpu).unwrap();
+        let drawn = fresh(&config, HEAD, 7, Device::Cpu).unwrap();
         let shapes: BTreeMap<&str, Vec<i64>> = drawn.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
-        let specs = parameters(&config, 3);
+        let specs = parameters(&config, HEAD);
         assert_eq!(shapes, specs.iter().map(|spec| (spec.name.as_str(), spec.shape.clone())).collect());
         for (name, tensor) in &drawn {
             let values: Vec<f32> = Vec::try_from(tensor.reshape(-1)).unwrap();
@@ -232,8 +273,8 @@ mod tests {
         let words = &drawn["bert.embeddings.word_embeddings.weight"];
         let is_zero = |row: i64| words.get(row).abs().sum(Kind::Float).double_value(&[]) == 0.0;
         assert!(is_zero(3) && !is_zero(0) && !is_zero(2));
-        let again = fresh(&config, 3, 7, Device::Cpu).unwrap();
+        let again = fresh(&config, HEAD, 7, Device::Cpu).unwrap();
         assert!(drawn.iter().all(|(name, tensor)| *tensor == again[name]));
-        assert!(*words != fresh(&config, 3, 8, Device::Cpu).unwrap()["bert.embeddings.word_embeddings.weight"]);
+        assert!(*words != fresh(&config, HEAD, 8, Device::Cpu).unwrap()["bert.embeddings.word_embeddings.weight"]);
     }
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use pipe_core::config::{Padding, TokenizeConfig, Truncation};
 use pipe_core::provenance::Tokenization;
 use pipe_core::{Error, IoContext, Result, digest};
+use pipe_model::ModelConfig;
 use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// All that the library reads; the others say how it is used.
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 
 /// The files that make up a tokenizer in a model folder; `tokenizer.json` alone is required.
 const FILES: [&str; 7] =
@@ -19,9 +20,15 @@ const FILES: [&str; 7] =
 /// Above this a `model_max_length` is transformers' "not known".
 const NO_LIMIT: u64 = 1 << 30;
 
-/// Names of the tokenizer's files that are in `folder`.
+/// Names of the tokenizer's files that are in `folder`; without a `tokenizer.json` a GGUF file is one of them.
 pub fn tokenizer_files(folder: &Path) -> Vec<String> {
-    FILES.iter().filter(|name| folder.join(name).is_file()).map(|&name| name.to_owned()).collect()
+    let mut names: Vec<String> = FILES.iter().filter(|name| folder.join(name).is_file()).map(|&name| name.to_owned()).collect();
+    if !folder.join(TOKENIZER).is_file() {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        names.extend(entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".gguf")));
+        names.sort();
+    }
+    names
 }
 
 /// One row of tokens.
@@ -168,7 +175,9 @@ fn json(path: &Path) -> Option<Value> {
 pub fn length_limit(folder: &Path) -> Option<usize> {
     let tokenizer =
         json(&folder.join("tokenizer_config.json")).and_then(|config| config.get("model_max_length")?.as_u64()).filter(|&limit| limit < NO_LIMIT);
-    let model = json(&folder.join("config.json")).and_then(|config| config.get("max_position_embeddings")?.as_u64());
+    // A family that pipe knows may call it otherwise, or leave some positions to itself.
+    let model = ModelConfig::read(folder).map(|config| config.max_length() as u64).ok();
+    let model = model.or_else(|| json(&folder.join("config.json")).and_then(|config| config.get("max_position_embeddings")?.as_u64()));
     tokenizer.into_iter().chain(model).min().map(|limit| limit as usize)
 }
 

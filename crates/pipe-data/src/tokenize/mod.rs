@@ -8,6 +8,7 @@
 //! ```
 
 mod encoder;
+mod gguf;
 mod report;
 mod train;
 
@@ -54,7 +55,7 @@ pub fn run(
     let carried = out.join(TOKENIZER_FOLDER);
     let (folder, trained) = match (config.training(), config.tokenizer.folder()) {
         (Some(training), _) => (carried.clone(), Some(train::train(training, config.max_length, rows, &carried, progress)?)),
-        (None, Some(given)) => (root.join(given), None),
+        (None, Some(given)) => (gguf::unpacked(&root.join(given), &carried)?, None),
         (None, None) => return Err(Error::internal("a tokenize stage without a tokenizer")),
     };
     let encoder = TextEncoder::open(&folder, config, has_text_pair(&parts)?)?;
@@ -68,7 +69,7 @@ pub fn run(
         let tokens = tokenizing.part(part, &out.join(&part.split).join(&part.name))?;
         report.splits.entry(part.split.clone()).or_default().add(&tokens);
     }
-    if trained.is_none() {
+    if folder != carried {
         copy_tokenizer(&folder, &carried)?;
     }
     report.trained_tokenizer = trained;
