@@ -10,6 +10,8 @@ mod bad_input;
 mod boundaries;
 #[path = "pipeline/cache.rs"]
 mod cache;
+#[path = "pipeline/chinese_bert.rs"]
+mod chinese_bert;
 #[path = "pipeline/completions.rs"]
 mod completions;
 #[path = "pipeline/crash.rs"]
@@ -18,6 +20,8 @@ mod crash;
 mod explain;
 #[path = "pipeline/full_disk.rs"]
 mod full_disk;
+#[path = "pipeline/guide.rs"]
+mod guide;
 #[path = "pipeline/ingest.rs"]
 mod ingest;
 #[path = "pipeline/init.rs"]

@@ -68,6 +68,12 @@ impl Table {
         })
     }
 
+    /// Each row's list of numbers.
+    pub(crate) fn lists(&self, column: &str) -> Vec<Vec<i32>> {
+        let values = |list: Option<ArrayRef>| list.map_or_else(Vec::new, |list| list.as_primitive::<Int32Type>().values().to_vec());
+        self.collect(column, |array| array.as_list::<i32>().iter().map(values).collect())
+    }
+
     /// How long each row's list is.
     pub(crate) fn lengths(&self, column: &str) -> Vec<usize> {
         self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or(0, |list| list.len())).collect())

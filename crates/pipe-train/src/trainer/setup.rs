@@ -34,7 +34,8 @@ impl<'t> Trainer<'t> {
         let train = TokenSource::open(paths.tokens, "train", paths.scratch)?;
         let validation = validation(config, paths)?;
         if train.rows() == 0 || validation.as_ref().is_some_and(|(_, rows)| rows.is_empty()) {
-            return Err(Error::input("a split to train or evaluate on is empty").hint("give ingest's `split:` larger shares, or more rows"));
+            return Err(Error::input("a split to train or evaluate on is empty")
+                .hint("give ingest's `split:` larger shares, `by: stratified` where there are few rows, or more rows"));
         }
         if let Some(row) = train.labels().iter().position(|&label| label < 0 || label as usize >= labels.len()) {
             return Err(unknown_label(&train.row_id(row), train.labels()[row], labels.len()));
