@@ -8,6 +8,7 @@ mod checkpoint;
 mod device;
 #[cfg(test)]
 mod family_tests;
+mod kernels;
 mod model;
 mod optimizer;
 #[cfg(test)]
