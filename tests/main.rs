@@ -54,6 +54,8 @@ mod sql;
 mod table;
 #[path = "pipeline/tokens.rs"]
 mod tokens;
+#[path = "pipeline/training.rs"]
+mod training;
 #[path = "pipeline/unattended.rs"]
 mod unattended;
 #[path = "pipeline/walk.rs"]

@@ -49,7 +49,7 @@ fn model_folder_is_complete(model: &Path) {
     let state = read_json(&model.join("trainer_state.json"));
     assert_eq!(state["global_step"], state["max_steps"]);
     assert!(state["log_history"].as_array().is_some_and(|log| log.iter().any(|entry| entry["eval_loss"].is_number())));
-    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "pipe.json"] {
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "pipe.json", "all_results.json", "training.svg"] {
         assert!(model.join(name).is_file(), "{name}");
     }
 }

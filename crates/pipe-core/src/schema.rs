@@ -240,7 +240,7 @@ mod tests {
             }
         }
         // A new alias has to be added to `ALIASES`.
-        let sources = [include_str!("config/train.rs"), include_str!("config/ingest.rs"), include_str!("config/run.rs")];
+        let sources = [include_str!("config/train/mod.rs"), include_str!("config/ingest.rs"), include_str!("config/run.rs")];
         assert_eq!(sources.iter().map(|source| source.matches("alias = ").count()).sum::<usize>(), ALIASES.len());
     }
 

@@ -20,21 +20,58 @@ pub(crate) struct TorchBackend<'p> {
     training: bool,
     /// Matrix products in bfloat16; norms, softmax and the residual stream stay in f32.
     bf16: bool,
+    options: TrainingOptions,
+}
+
+/// What training alone asks of a forward pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TrainingOptions {
+    /// Matrix products in half precision instead.
+    pub fp16: bool,
+    /// Uniform noise of ±α/√(L·H) on the embeddings of words (Jain et al. 2023, NEFTune); 0 is none.
+    pub neftune_noise_alpha: f64,
 }
 
 /// libtorch's messages span many lines of C++; the first says it all.
 pub(crate) fn torch_error(error: tch::TchError) -> Error {
     let text = error.to_string();
     let result = Error::stage(format!("libtorch: {}", text.lines().next().unwrap_or_default()));
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
-        return result.hint("lower `per_device_train_batch_size` and raise `gradient_accumulation_steps`, or lower `max_length`");
+    if says_out_of_memory(&text) {
+        return result.hint(
+            "set `auto_find_batch_size: true`, lower `per_device_train_batch_size` and raise `gradient_accumulation_steps`, or lower `max_length`",
+        );
     }
     result
 }
 
+/// Whether an error that [`torch_error`] made is for want of memory.
+pub(crate) fn is_out_of_memory(error: &Error) -> bool {
+    says_out_of_memory(&error.message)
+}
+
+fn says_out_of_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("can't allocate memory")
+}
+
 impl<'p> TorchBackend<'p> {
     pub(crate) fn new(parameters: &'p Parameters, training: bool, bf16: bool) -> Self {
-        TorchBackend { parameters, training, bf16 }
+        TorchBackend { parameters, training, bf16, options: TrainingOptions::default() }
+    }
+
+    pub(crate) fn with(self, options: TrainingOptions) -> Self {
+        TorchBackend { options, ..self }
+    }
+
+    /// Embeddings of words `[B, L, H]` with NEFTune's noise.
+    fn with_noise(&self, module: &str, embedded: Tensor) -> Result<Tensor, tch::TchError> {
+        let is_words = ["word_embeddings", "wte", "embed_tokens"].iter().any(|name| module.ends_with(name));
+        if !self.training || self.options.neftune_noise_alpha == 0.0 || !is_words {
+            return Ok(embedded);
+        }
+        let size = embedded.size();
+        let magnitude = self.options.neftune_noise_alpha / ((size[1] * size[2]) as f64).sqrt();
+        let noise = embedded.f_zeros_like()?.f_uniform_(-magnitude, magnitude)?;
+        embedded.f_add(&noise)
     }
 
     fn get(&self, module: &str, name: &str) -> Result<&Tensor> {
@@ -47,7 +84,11 @@ impl<'p> TorchBackend<'p> {
 
     /// The type that matrix products are computed in.
     fn compute(&self, x: &Tensor) -> Result<Tensor> {
-        if self.bf16 { x.f_to_kind(Kind::BFloat16).map_err(torch_error) } else { Ok(x.shallow_clone()) }
+        match (self.options.fp16, self.bf16) {
+            (true, _) => x.f_to_kind(Kind::Half).map_err(torch_error),
+            (false, true) => x.f_to_kind(Kind::BFloat16).map_err(torch_error),
+            (false, false) => Ok(x.shallow_clone()),
+        }
     }
 }
 
@@ -55,7 +96,9 @@ impl Backend for TorchBackend<'_> {
     type Tensor = Rc<Tensor>;
 
     fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor> {
-        Tensor::f_embedding(self.get(module, "weight")?, ids, padding.unwrap_or(-1), false, false).map(Into::into).map_err(torch_error)
+        let weight = self.get(module, "weight")?;
+        let embedded = Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?;
+        self.with_noise(module, embedded).map(Into::into).map_err(torch_error)
     }
 
     fn embedding_row(&self, module: &str, row: i64) -> Result<Self::Tensor> {

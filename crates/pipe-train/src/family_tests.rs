@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::model::Model;
-use crate::parity_tests::{alone, batch, check_gradients, check_outputs, fixture, norm, sample_tokens, tensors};
+use crate::testing::{alone, batch, check_gradients, check_outputs, fixture, norm, sample_tokens, tensors};
 use crate::trainer::{TrainPaths, train};
 use crate::weights;
 
@@ -355,17 +355,20 @@ fn weights_from_scratch_are_drawn_as_transformers_does() {
 /// The reference has the weights as the package `gguf` dequantises them, and computes with transformers.
 #[test]
 fn a_gguf_file_is_a_model_folder() {
-    let folder = fixture("families/llama-gguf");
-    let reference = tensors(&folder.join("reference.safetensors"));
-    let model = Model::open_causal_lm(&folder, Device::Cpu, false).unwrap();
-    let batch = batch(&reference, "batch0");
-    let logits = model.forward(&batch, false).unwrap();
-    let kept = Tensor::from_slice(&batch.attention_mask).view([3, 8, 1]);
-    let mut expected = BTreeMap::from([("batch0.logits".to_owned(), &reference["batch0.logits"] * &kept)]);
-    expected.insert("batch0.loss".into(), reference["batch0.loss"].shallow_clone());
-    check_outputs(&(&logits * kept), &loss(&logits, &batch), &expected, "batch0", "llama-gguf");
+    for name in ["llama3-gguf", "llama-gguf"] {
+        let folder = fixture("families").join(name);
+        let reference = tensors(&folder.join("reference.safetensors"));
+        let model = Model::open_causal_lm(&folder, Device::Cpu, false).unwrap();
+        let batch = batch(&reference, "batch0");
+        let logits = model.forward(&batch, false).unwrap();
+        let kept = Tensor::from_slice(&batch.attention_mask).view([3, 8, 1]);
+        let mut expected = BTreeMap::from([("batch0.logits".to_owned(), &reference["batch0.logits"] * &kept)]);
+        expected.insert("batch0.loss".into(), reference["batch0.loss"].shallow_clone());
+        check_outputs(&(&logits * kept), &loss(&logits, &batch), &expected, "batch0", name);
+    }
 
     let _alone = alone();
+    let folder = fixture("families/llama-gguf");
     let (_, loaded) = Model::for_training(&folder, &labels(), Device::Cpu, false, 1).unwrap();
     assert_eq!(loaded.new_modules.iter().map(String::as_str).collect::<Vec<_>>(), ["score"]);
 

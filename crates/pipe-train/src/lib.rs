@@ -8,16 +8,24 @@ mod checkpoint;
 mod device;
 #[cfg(test)]
 mod family_tests;
+mod intervals;
 mod kernels;
+mod loss;
+mod loss_scale;
 mod model;
 mod optimizer;
 #[cfg(test)]
 mod parity_tests;
+mod plot;
+mod recompute;
 mod reference;
 mod sampler;
 mod schedule;
 mod shim;
 mod state;
+mod tensorboard;
+#[cfg(test)]
+mod testing;
 mod trainer;
 mod weights;
 

@@ -1,13 +1,14 @@
 //! A model in libtorch: parameters, config, device; forward with and without gradients.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Logits, Predictor, Result};
-use pipe_model::{Head, ModelConfig, ModelInputs};
+use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters};
 use tch::{Device, Kind, Tensor};
 
-use crate::backend::{Parameters, TorchBackend, torch_error};
+use crate::backend::{Parameters, TorchBackend, TrainingOptions, torch_error};
 use crate::weights::{self, Absent, Loaded};
 
 /// A sequence classifier, or a language model, on one device.
@@ -17,6 +18,8 @@ pub struct Model {
     pub(crate) parameters: Parameters,
     pub(crate) device: Device,
     pub(crate) bf16: bool,
+    /// Set by training alone.
+    pub(crate) options: TrainingOptions,
 }
 
 impl Model {
@@ -29,7 +32,7 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok((Model { config, head, parameters, device, bf16 }, loaded))
+        Ok((Model { config, head, parameters, device, bf16, options: TrainingOptions::default() }, loaded))
     }
 
     /// A classifier over `labels` whose weights are drawn with `seed`.
@@ -39,7 +42,7 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok(Model { config, head, parameters, device, bf16 })
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
     /// How many numbers its parameters are.
@@ -53,7 +56,7 @@ impl Model {
         let labels = config.labels().ok_or_else(|| Error::input(format!("{} names no classes (id2label)", folder.join("config.json").display())))?;
         let head = Head::SequenceClassification { classes: labels.len() };
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
-        Ok(Model { config, head, parameters, device, bf16 })
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
     /// A decoder with the head that it was pretrained with.
@@ -61,23 +64,37 @@ impl Model {
         let config = ModelConfig::read(folder)?;
         let head = Head::CausalLm;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
-        Ok(Model { config, head, parameters, device, bf16 })
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
-    /// Logits `[rows, classes]`, or `[rows, length, vocabulary]` of a language model, in f32. `training` switches dropout on.
-    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+    /// The names of the classifier's parameters: all of the head but BERT's pooler, which is pretrained.
+    pub(crate) fn head_names(&self) -> BTreeSet<String> {
+        let of_head = parameters(&self.config, self.head).into_iter().filter(|spec| spec.part != Part::Base && !spec.name.contains(".pooler."));
+        of_head.map(|spec| spec.name).collect()
+    }
+
+    /// A batch as tensors on the model's device.
+    pub(crate) fn inputs(&self, batch: &Batch) -> Result<ModelInputs<Rc<Tensor>>> {
         self.config.check_length(batch.length)?;
         let shape = [batch.rows.len() as i64, batch.length as i64];
         let matrix = |values: &[i64]| {
             Tensor::f_from_slice(values).and_then(|flat| flat.f_view(shape)).map(|matrix| Rc::new(matrix.to_device(self.device))).map_err(torch_error)
         };
-        let inputs = ModelInputs {
+        Ok(ModelInputs {
             input_ids: matrix(&batch.input_ids)?,
             attention_mask: matrix(&batch.attention_mask)?,
             token_type_ids: if self.config.reads_token_types() { Some(matrix(&batch.token_type_ids)?) } else { None },
-        };
-        let backend = TorchBackend::new(&self.parameters, training, self.bf16);
-        let logits = self.head.forward(&backend, &self.config, &inputs)?;
+        })
+    }
+
+    /// What computes this model. `training` switches dropout on.
+    pub(crate) fn backend(&self, training: bool) -> TorchBackend<'_> {
+        TorchBackend::new(&self.parameters, training, self.bf16).with(self.options)
+    }
+
+    /// Logits `[rows, classes]`, or `[rows, length, vocabulary]` of a language model, in f32. `training` switches dropout on.
+    pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
+        let logits = self.head.forward(&self.backend(training), &self.config, &self.inputs(batch)?)?;
         logits.f_to_kind(Kind::Float).map_err(torch_error)
     }
 

@@ -174,6 +174,8 @@ fn tensor(view: &TensorView<'_>, path: &Path) -> Result<Tensor> {
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
         Dtype::F64 => Kind::Double,
+        // Of optimizers, in checkpoints.
+        Dtype::U8 => Kind::Uint8,
         other => return Err(Error::input(format!("{} holds weights of type {other:?}, which is not supported", path.display()))),
     };
     Tensor::f_from_data_size(view.data(), &shape, kind).map(|tensor| tensor.to_kind(Kind::Float)).map_err(torch_error)
@@ -209,6 +211,7 @@ fn bytes(tensor: &Tensor) -> Result<Bytes> {
     let dtype = match tensor.kind() {
         Kind::Float => Dtype::F32,
         Kind::Int64 => Dtype::I64,
+        Kind::Uint8 => Dtype::U8,
         other => return Err(Error::internal(format!("a tensor of kind {other:?} is not saved"))),
     };
     let width = dtype.bitsize() / 8;
@@ -247,6 +250,7 @@ mod tests {
 
     #[test]
     fn weights_from_scratch_are_bert_s_and_follow_from_the_seed() {
+        let _alone = crate::testing::alone();
         let raw = json!({
             "model_type": "bert", "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
             "intermediate_size": 64, "max_position_embeddings": 40, "initializer_range": 0.05, "pad_token_id": 3,

@@ -40,7 +40,10 @@ pub use source::{Compression, SourceConfig, SourceFormat};
 pub use split::{Conflicts, Dedup, NearAction, NearConfig, SPLITS, SplitBy, SplitConfig};
 pub use sql::{SqlConfig, SqlSplit};
 pub use tokenize::{Padding, TokenizeConfig, TokenizerKind, TrainTokenizerConfig, Truncation};
-pub use train::{Device, IntervalStrategy, SamplingStrategy, SchedulerType, Task, TrainConfig};
+pub use train::{
+    ClassWeights, Device, FreezeConfig, IntervalStrategy, OptimizerArgs, OptimizerName, RampType, SamplingStrategy, SaveStrategy, SchedulerArgs,
+    SchedulerType, Task, ThresholdMode, TrainConfig,
+};
 pub use units::{ByteSize, HumanDuration};
 
 /// The kinds of stage, as `uses:` names them.
@@ -98,7 +101,7 @@ impl StageKind {
         match self {
             StageKind::Ingest => 3,
             StageKind::Tokenize => 2,
-            StageKind::Train => 1,
+            StageKind::Train => 2,
             StageKind::Evaluate => 1,
             StageKind::Export => 1,
             StageKind::Predict => 2,
@@ -201,7 +204,8 @@ impl StageConfig {
                 value
             }
             StageConfig::Train(config) => {
-                let mut left_out = vec!["model.train_tokenizer", "device", "torch_threads"];
+                // A recomputed layer gives the bytes of a kept one, and which checkpoints are kept decides nothing.
+                let mut left_out = vec!["model.train_tokenizer", "device", "torch_threads", "gradient_checkpointing", "save_total_limit"];
                 // A path is keyed by what is there.
                 if !matches!(config.model.new_model(), Some(NewModel::Inline(_))) {
                     left_out.push("model");

@@ -135,27 +135,100 @@ const TRAIN: &[Setting] = &[
     keyed("per_device_train_batch_size", &["8", "16"]),
     keyed("per_device_eval_batch_size", &["8", "32"]),
     keyed("gradient_accumulation_steps", &["1", "2"]),
-    keyed("lr_scheduler_type", &[r#""linear""#, r#""cosine""#, r#""constant""#, r#""constant_with_warmup""#]),
+    keyed("dataloader_drop_last", &["false", "true"]),
+    keyed("auto_find_batch_size", &["false", "true"]),
+    keyed(
+        "lr_scheduler_type",
+        &[
+            r#""linear""#,
+            r#""cosine""#,
+            r#""constant""#,
+            r#""constant_with_warmup""#,
+            r#""polynomial""#,
+            r#""inverse_sqrt""#,
+            r#""cosine_with_restarts""#,
+            r#""cosine_with_min_lr""#,
+            r#""warmup_stable_decay""#,
+            r#""reduce_lr_on_plateau""#,
+        ],
+    ),
+    // One setting here, since its keys depend on the schedule.
+    keyed(
+        "lr_scheduler_kwargs",
+        &[
+            "{}",
+            r#"{"num_cycles": 2}"#,
+            r#"{"power": 2, "lr_end": 1e-8}"#,
+            r#"{"timescale": 100}"#,
+            r#"{"min_lr": 1e-6}"#,
+            r#"{"min_lr_rate": 0.1}"#,
+            r#"{"num_decay_steps": 10}"#,
+            r#"{"num_decay_steps": 10, "num_stable_steps": 5, "warmup_type": "cosine", "decay_type": "1-sqrt", "min_lr_ratio": 0.1}"#,
+            r#"{"factor": 0.5, "patience": 2, "threshold": 0.1, "threshold_mode": "abs", "cooldown": 1, "eps": 1e-9}"#,
+        ],
+    ),
     keyed("warmup_steps", &["0", "0.1", "50"]),
     keyed("warmup_ratio", &["0", "0.1"]),
+    keyed(
+        "optim",
+        &[
+            r#""adamw_torch""#,
+            r#""adamw_torch_fused""#,
+            r#""adamw_8bit""#,
+            r#""adamw_bnb_8bit""#,
+            r#""adafactor""#,
+            r#""sgd""#,
+            r#""lion""#,
+            r#""lion_32bit""#,
+        ],
+    ),
+    keyed(
+        "optim_args",
+        &[
+            "{}",
+            r#"{"momentum": 0.9}"#,
+            r#""momentum=0.9, nesterov=True""#,
+            r#"{"momentum": 0.9, "nesterov": true}"#,
+            r#"{"dampening": 0.1}"#,
+            r#"{"scale_parameter": true, "clip_threshold": 2, "decay_rate": -0.7, "beta1": 0.9}"#,
+        ],
+    ),
     keyed("weight_decay", &["0", "0.01"]),
     keyed("adam_beta1", &["0.9", "0.8"]),
     keyed("adam_beta2", &["0.999", "0.98"]),
     keyed("adam_epsilon", &["1e-8", "1e-6"]),
     keyed("max_grad_norm", &["1", "0", "5"]),
+    keyed("layerwise_lr_decay", &["null", "1", "0.9"]),
+    keyed("head_learning_rate", &["null", "1e-3"]),
+    keyed("freeze.embeddings", &["false", "true"]),
+    keyed("freeze.layers", &["0", "2"]),
+    keyed("freeze.patterns", &["[]", r#"["bert.pooler.*"]"#]),
+    keyed("label_smoothing_factor", &["0", "0.1"]),
+    keyed("class_weights", &["null", r#""balanced""#, r#"{"a": 2, "b": 0.5}"#]),
+    keyed("focal_gamma", &["0", "2"]),
+    keyed("neftune_noise_alpha", &["null", "5"]),
     keyed("dropout", &["null", "0", "0.2"]),
     keyed("seed", &["42", "7"]),
+    keyed("data_seed", &["null", "7", "42"]),
     keyed("eval_strategy", &[r#""no""#, r#""epoch""#, r#""steps""#]),
-    keyed("eval_steps", &["null", "10", "20"]),
-    keyed("save_strategy", &["null", r#""no""#, r#""epoch""#, r#""steps""#]),
-    keyed("save_steps", &["null", "10", "20"]),
-    keyed("logging_steps", &["50", "10"]),
+    keyed("eval_steps", &["null", "10", "0.1"]),
+    keyed("eval_on_start", &["false", "true"]),
+    keyed("eval_delay", &["0", "2"]),
+    keyed("save_strategy", &["null", r#""no""#, r#""epoch""#, r#""steps""#, r#""best""#]),
+    keyed("save_steps", &["null", "10", "0.5"]),
+    left_out("save_total_limit", &["null", "1", "5"]),
+    keyed("logging_strategy", &[r#""steps""#, r#""epoch""#, r#""no""#]),
+    keyed("logging_steps", &["50", "10", "0.01"]),
+    keyed("logging_first_step", &["false", "true"]),
     keyed("load_best_model_at_end", &["false", "true"]),
     keyed("metric_for_best_model", &["null", r#""f1_macro""#, r#""accuracy""#, r#""loss""#]),
     keyed("greater_is_better", &["null", "true", "false"]),
     keyed("early_stopping_patience", &["null", "1", "3"]),
     keyed("early_stopping_threshold", &["0", "0.01"]),
     keyed("bf16", &["false", "true"]),
+    keyed("fp16", &["false", "true"]),
+    keyed("tf32", &["false", "true"]),
+    left_out("gradient_checkpointing", &["false", "true"]),
     keyed("train_sampling_strategy", &[r#""random""#, r#""group_by_length""#, r#""sequential""#]),
     keyed("group_by_length", &["false", "true"]),
     left_out("torch_threads", &["null", "1", "4"]),
@@ -308,7 +381,8 @@ fn some_defaults(full: &Value, written: Option<&Value>, seed: &mut u64) -> Value
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         if own.is_some() || *seed >> 63 == 0 {
             // A mapping without a default has to be whole.
-            let value = if ["split", "gate", "ner"].contains(&name.as_str()) { value.clone() } else { some_defaults(value, own, seed) };
+            let value =
+                if ["split", "gate", "ner", "class_weights"].contains(&name.as_str()) { value.clone() } else { some_defaults(value, own, seed) };
             kept.insert(name.clone(), value);
         }
     }
@@ -377,7 +451,7 @@ fn the_version_of_a_stage_is_in_its_key() {
 fn every_setting_is_tried() {
     fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         match value {
-            Value::Object(map) if !matches!(path, "columns" | "labels.map" | "split" | "gate") => {
+            Value::Object(map) if !matches!(path, "columns" | "labels.map" | "split" | "gate" | "lr_scheduler_kwargs" | "optim_args") => {
                 for (name, value) in map {
                     leaves(value, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
                 }

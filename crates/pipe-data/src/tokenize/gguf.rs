@@ -171,16 +171,21 @@ mod tests {
 
     #[test]
     fn texts_become_the_ids_of_the_model_s_own_tokenizer() {
+        for name in ["llama3-gguf", "llama-gguf"] {
+            let (given, into) = (fixture().with_file_name(name), tempfile::tempdir().unwrap());
+            let folder = unpacked(&given, into.path()).unwrap();
+            assert_eq!(folder, into.path());
+            let tokenizer = Tokenizer::from_file(folder.join(TOKENIZER)).unwrap();
+            for case in json_of(&given.join("tokens.json")).as_array().unwrap() {
+                let text = case["text"].as_str().unwrap();
+                let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+                assert_eq!(tokenizer.encode(text, true).unwrap().get_ids(), ids, "{name}: {text}");
+                let first = if name == "llama3-gguf" { "<|im_start|>" } else { "" };
+                assert_eq!(tokenizer.decode(&ids, false).unwrap(), format!("{first}{text}"));
+            }
+        }
         let into = tempfile::tempdir().unwrap();
         let folder = unpacked(&fixture(), into.path()).unwrap();
-        assert_eq!(folder, into.path());
-        let tokenizer = Tokenizer::from_file(folder.join(TOKENIZER)).unwrap();
-        for case in json_of(&fixture().join("tokens.json")).as_array().unwrap() {
-            let text = case["text"].as_str().unwrap();
-            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
-            assert_eq!(tokenizer.encode(text, true).unwrap().get_ids(), ids, "{text}");
-            assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
-        }
         let config = json_of(&folder.join("tokenizer_config.json"));
         assert_eq!(
             (&config["eos_token"], &config["pad_token"], &config["model_max_length"]),

@@ -15,7 +15,7 @@ pub(super) fn gpt2(fields: &Fields<'_>) -> Result<ModelConfig> {
         return Err(Error::input(format!("`{n_embd}` {hidden_size} is no multiple of `{n_head}` {heads}")));
     }
     let head_dim = hidden_size / heads;
-    let layers = fields.size(fields.either("n_layer", "num_hidden_layers"), Some(12))? as usize;
+    let layers = fields.layers(fields.either("n_layer", "num_hidden_layers"), Some(12))?;
     let scale = if fields.flag("scale_attn_weights", true)? { (head_dim as f64).powf(-0.5) } else { 1.0 };
     let by_layer = fields.flag("scale_attn_by_inverse_layer_idx", false)?;
     Ok(ModelConfig {
@@ -54,7 +54,7 @@ pub(super) fn gpt2(fields: &Fields<'_>) -> Result<ModelConfig> {
 pub(super) fn llama(model_type: &str, fields: &Fields<'_>) -> Result<ModelConfig> {
     let vocab_size = fields.size("vocab_size", None)?;
     let (hidden_size, heads) = (fields.size("hidden_size", None)?, fields.size("num_attention_heads", None)?);
-    let layers = fields.size("num_hidden_layers", None)? as usize;
+    let layers = fields.layers("num_hidden_layers", None)?;
     // Grouped in Mistral even where the file leaves it to the default.
     let kv_heads = fields.size("num_key_value_heads", Some(if model_type == "mistral" { 8 } else { heads }))?;
     if heads % kv_heads != 0 {

@@ -15,6 +15,8 @@ pub(crate) struct Fields<'r> {
 /// Above every size there is, and low enough that no product of two overflows.
 const LARGEST: i64 = 1 << 30;
 
+const MOST_LAYERS: usize = 10_000;
+
 impl<'r> Fields<'r> {
     pub(crate) fn new(map: &'r Map<String, Value>, path: &'r str) -> Self {
         Fields { map, path }
@@ -57,6 +59,12 @@ impl<'r> Fields<'r> {
             None => self.required(default, name),
             Some(value) => value.as_i64().filter(|size| (1..=LARGEST).contains(size)).ok_or_else(|| self.wrong(name, "a whole number above 0")),
         }
+    }
+
+    /// A number of layers: each takes memory before a file is seen to have it.
+    pub(crate) fn layers(&self, name: &str, default: Option<i64>) -> Result<usize> {
+        let layers = self.size(name, default)?;
+        usize::try_from(layers).ok().filter(|layers| *layers <= MOST_LAYERS).ok_or_else(|| self.wrong(name, &format!("at most {MOST_LAYERS}")))
     }
 
     /// As [`size`](Fields::size), where absent means something.

@@ -284,6 +284,7 @@ mod tests {
             ("bert", json!({"hidden_size": null}), "`hidden_size` is missing"),
             ("bert", json!({"hidden_size": 18}), "`hidden_size` 18 is no multiple of `num_attention_heads` 4"),
             ("bert", json!({"num_hidden_layers": -1}), "`num_hidden_layers` is -1"),
+            ("llama", json!({"num_hidden_layers": 1_000_000_000}), "`num_hidden_layers` is 1000000000, it must be at most 10000"),
             ("bert", json!({"hidden_dropout_prob": 1.5}), "`hidden_dropout_prob` is 1.5, it must be from 0 to below 1"),
             ("roberta", json!({"pad_token_id": 50}), "`pad_token_id` is 50, it must be a token id below `vocab_size`"),
             ("roberta", json!({"max_position_embeddings": 2}), "`max_position_embeddings` 2 leaves no room for tokens"),

@@ -4,7 +4,8 @@ use pipe_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::{Gguf, Tensor};
-use crate::ModelConfig;
+use crate::config::Fields;
+use crate::{ModelConfig, Rotary};
 
 /// A parameter of the model under its Hugging Face name.
 pub struct GgufParameter<'g, 'm> {
@@ -121,9 +122,8 @@ impl<'m> Gguf<'m> {
     }
 
     fn rope_scaling(&self) -> Result<Value> {
-        if self.tensors.contains_key("rope_freqs.weight") {
-            return Err(Error::input("`rope_freqs.weight`: rotary embeddings with factors of their own are not supported in GGUF")
-                .hint("give the model as safetensors: its config.json names the scaling"));
+        if let Some(factors) = self.tensors.get("rope_freqs.weight") {
+            return self.llama3_scaling(&factors.to_f32());
         }
         let key = |name: &str| format!("llama.rope.scaling.{name}");
         Ok(match self.text(&key("type"))? {
@@ -134,6 +134,25 @@ impl<'m> Gguf<'m> {
                 "original_max_position_embeddings": self.integer(&key("original_context_length"))?,
             }),
         })
+    }
+
+    /// The settings of Llama 3.1's scaling, of which GGUF keeps only what each frequency is divided by. Its constants are the same
+    /// in every model but for the factor, which is that of the longest wavelength.
+    fn llama3_scaling(&self, factors: &[f32]) -> Result<Value> {
+        let scaling = |factor: f64| json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192});
+        let factor = factors.last().copied().unwrap_or(1.0);
+        let frequencies = |scaling: Value| {
+            let raw = json!({"rope_theta": self.float("llama.rope.freq_base")?, "rope_scaling": scaling});
+            let raw = raw.as_object().cloned().unwrap_or_default();
+            Rotary::read(&Fields::new(&raw, ""), 2 * factors.len() as i64, 8192).map(|rotary| rotary.inv_freq)
+        };
+        let (plain, scaled) = (frequencies(Value::Null)?, frequencies(scaling(f64::from(factor)))?);
+        let same = |((plain, scaled), factor): ((&f32, &f32), &f32)| (plain / scaled - factor).abs() <= 1e-3 * factor.abs();
+        if factor > 1.0 && plain.iter().zip(&scaled).zip(factors).all(same) {
+            return Ok(scaling(f64::from(factor)));
+        }
+        Err(Error::input("`rope_freqs.weight`: only the factors of Llama 3.1's rotary embeddings are supported in GGUF")
+            .hint("give the model as safetensors: its config.json names the scaling"))
     }
 
     /// Every parameter, with `config` as [`config`](Gguf::config) gives it.
@@ -155,7 +174,8 @@ impl<'m> Gguf<'m> {
                 _ => Ok(parameter),
             }
         };
-        self.tensors().map(parameter).collect()
+        // Part of the config.
+        self.tensors().filter(|(name, _)| *name != "rope_freqs.weight").map(parameter).collect()
     }
 }
 

@@ -14,11 +14,12 @@ pub enum TensorKind {
     Q5_1,
     Q8_0,
     Q4K,
+    Q5K,
     Q6K,
 }
 
 /// ggml's number, how many values make a block, and how many bytes that is.
-const KINDS: [(TensorKind, u32, u64, u64); 10] = [
+const KINDS: [(TensorKind, u32, u64, u64); 11] = [
     (TensorKind::F32, 0, 1, 4),
     (TensorKind::F16, 1, 1, 2),
     (TensorKind::Q4_0, 2, 32, 18),
@@ -27,6 +28,7 @@ const KINDS: [(TensorKind, u32, u64, u64); 10] = [
     (TensorKind::Q5_1, 7, 32, 24),
     (TensorKind::Q8_0, 8, 32, 34),
     (TensorKind::Q4K, 12, 256, 144),
+    (TensorKind::Q5K, 13, 256, 176),
     (TensorKind::Q6K, 14, 256, 210),
     (TensorKind::Bf16, 30, 1, 2),
 ];
@@ -35,7 +37,7 @@ impl TensorKind {
     pub(super) fn of(number: u32, tensor: &str) -> Result<TensorKind> {
         KINDS.iter().find(|(_, known, ..)| *known == number).map(|(kind, ..)| *kind).ok_or_else(|| {
             Error::input(format!("the tensor `{tensor}` is of GGML's type {number}, which is not supported"))
-                .hint("supported: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q6_K")
+                .hint("supported: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K")
         })
     }
 
@@ -49,21 +51,25 @@ impl TensorKind {
         let (values, bytes) = self.block();
         let mut out = Vec::with_capacity(data.len() / bytes as usize * values as usize);
         for block in data.chunks_exact(bytes as usize) {
+            // Of every kind but the plain ones and Q6_K.
+            let scale = f16(block);
             match self {
                 TensorKind::F32 => out.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-                TensorKind::F16 => out.push(f16(block)),
+                TensorKind::F16 => out.push(scale),
                 TensorKind::Bf16 => out.push(f32::from_bits(u32::from(u16::from_le_bytes([block[0], block[1]])) << 16)),
-                TensorKind::Q4_0 => halves(&block[2..], |_, nibble| (f32::from(nibble) - 8.0) * f16(block), &mut out),
-                TensorKind::Q4_1 => halves(&block[4..], |_, nibble| f32::from(nibble) * f16(block) + f16(&block[2..]), &mut out),
-                TensorKind::Q5_0 => {
-                    halves(&block[6..], |at, nibble| (f32::from(nibble | fifth_bit(&block[2..], at)) - 16.0) * f16(block), &mut out);
+                TensorKind::Q4_0 => halves(&block[2..], |_, nibble| (f32::from(nibble) - 8.0) * scale, &mut out),
+                TensorKind::Q4_1 => {
+                    let least = f16(&block[2..]);
+                    halves(&block[4..], |_, nibble| f32::from(nibble) * scale + least, &mut out);
                 }
+                TensorKind::Q5_0 => halves(&block[6..], |at, nibble| (f32::from(nibble | fifth_bit(&block[2..], at)) - 16.0) * scale, &mut out),
                 TensorKind::Q5_1 => {
-                    let value = |at, nibble| f32::from(nibble | fifth_bit(&block[4..], at)) * f16(block) + f16(&block[2..]);
-                    halves(&block[8..], value, &mut out);
+                    let least = f16(&block[2..]);
+                    halves(&block[8..], |at, nibble| f32::from(nibble | fifth_bit(&block[4..], at)) * scale + least, &mut out);
                 }
-                TensorKind::Q8_0 => out.extend(block[2..].iter().map(|&value| f32::from(value as i8) * f16(block))),
-                TensorKind::Q4K => q4_k(block, &mut out),
+                TensorKind::Q8_0 => out.extend(block[2..].iter().map(|&value| f32::from(value as i8) * scale)),
+                TensorKind::Q4K => q4_k(block, &block[16..], |_, _| 0, &mut out),
+                TensorKind::Q5K => q4_k(block, &block[48..], |group, at| (block[16 + at] >> group & 1) << 4, &mut out),
                 TensorKind::Q6K => q6_k(block, &mut out),
             }
         }
@@ -94,18 +100,20 @@ fn fifth_bit(bytes: &[u8], at: usize) -> u8 {
     (bytes[at / 8] >> (at % 8) & 1) << 4
 }
 
-/// Eight groups of 32, each with a scale and a minimum of six bits.
-fn q4_k(block: &[u8], out: &mut Vec<f32>) {
+/// Eight groups of 32, each with a scale and a minimum of six bits; `fifth` gives what a group's value has beside its four
+/// bits in `values`.
+fn q4_k(block: &[u8], values: &[u8], fifth: impl Fn(usize, usize) -> u8, out: &mut Vec<f32>) {
     let (scale, least, packed) = (f16(block), f16(&block[2..]), &block[4..16]);
     let group = |at: usize| match at {
         0..4 => (packed[at] & 63, packed[at + 4] & 63),
         _ => (packed[at + 4] & 0xf | packed[at - 4] >> 6 << 4, packed[at + 4] >> 4 | packed[at] >> 6 << 4),
     };
-    for (pair, bytes) in block[16..].chunks_exact(32).enumerate() {
-        for (half, shift) in [(0, 0), (1, 4)] {
-            let (by, minus) = group(2 * pair + half);
+    for (pair, bytes) in values.chunks_exact(32).enumerate() {
+        for at in [2 * pair, 2 * pair + 1] {
+            let (by, minus) = group(at);
             let (by, minus) = (scale * f32::from(by), least * f32::from(minus));
-            out.extend(bytes.iter().map(|byte| by * f32::from(byte >> shift & 0xf) - minus));
+            let value = |(place, byte): (usize, &u8)| byte >> (4 * (at % 2)) & 0xf | fifth(at, place);
+            out.extend(bytes.iter().enumerate().map(|byte| by * f32::from(value(byte)) - minus));
         }
     }
 }

@@ -1,15 +1,28 @@
 //! Settings of `train`, spelled as in Hugging Face's `TrainingArguments`; v4 and v5 spellings that mean the same
 //! are both accepted.
 
+mod check;
+mod freeze;
+mod intervals;
+mod loss;
+mod optimizer;
+mod schedule;
+
 use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Base, Complaint, NewModel, in_range, known_name};
+use super::Base;
 use crate::error::{Error, Result};
 use crate::metrics::METRIC_NAMES;
+
+pub use freeze::FreezeConfig;
+pub use intervals::{IntervalStrategy, SaveStrategy};
+pub use loss::ClassWeights;
+pub use optimizer::{OptimizerArgs, OptimizerName};
+pub use schedule::{RampType, SchedulerArgs, SchedulerType, ThresholdMode};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -37,38 +50,77 @@ pub struct TrainConfig {
     /// Forward passes of one step: the effective batch is this many times larger.
     pub gradient_accumulation_steps: usize,
 
+    /// Leaves out the last rows of an epoch where they do not fill an effective batch.
+    pub dataloader_drop_last: bool,
+    /// Halves the rows of a forward pass when memory runs out, and makes as many more of them: the effective batch stays.
+    pub auto_find_batch_size: bool,
+
     /// How the learning rate changes over the steps.
     pub lr_scheduler_type: SchedulerType,
+    /// What the schedule takes beside warm-up.
+    pub lr_scheduler_kwargs: SchedulerArgs,
     /// A number of steps; below 1 a share of all steps.
     pub warmup_steps: f64,
     /// Warm-up as a share of all steps.
     pub warmup_ratio: f64,
-    /// Of AdamW; not for biases and layer norms.
+
+    /// What turns gradients into steps.
+    pub optim: OptimizerName,
+    /// Settings of `sgd` and `adafactor`.
+    pub optim_args: OptimizerArgs,
+    /// Not for biases and norms.
     pub weight_decay: f64,
-    /// Of AdamW.
+    /// Of AdamW and Lion.
     pub adam_beta1: f64,
-    /// Of AdamW.
+    /// Of AdamW and Lion.
     pub adam_beta2: f64,
     /// Of AdamW.
     pub adam_epsilon: f64,
     /// 0 switches clipping off.
     pub max_grad_norm: f64,
+    /// The learning rate of the layers below the classifier: each one's is this many times that of the one above it.
+    pub layerwise_lr_decay: Option<f64>,
+    /// The learning rate of the classifier alone.
+    pub head_learning_rate: Option<f64>,
+    /// Weights that stay as they are.
+    pub freeze: FreezeConfig,
+
+    /// The share of the target that is spread over all classes.
+    pub label_smoothing_factor: f64,
+    /// `balanced`, or a weight for each label.
+    pub class_weights: Option<ClassWeights>,
+    /// Above 0: rows that are classified well already count less (focal loss).
+    pub focal_gamma: f64,
+    /// Uniform noise on the embeddings while training, of this size over the root of tokens times hidden size.
+    pub neftune_noise_alpha: Option<f64>,
     /// Overrides the dropout rates of the model's config.
     pub dropout: Option<f64>,
     /// Of new weights, dropout and the order of rows.
     pub seed: u64,
+    /// Of the order of rows alone; absent: `seed`.
+    pub data_seed: Option<u64>,
 
     /// When the model is evaluated on the split `validation`.
     #[serde(alias = "evaluation_strategy")]
     pub eval_strategy: IntervalStrategy,
-    /// With `eval_strategy: steps`.
-    pub eval_steps: Option<u64>,
+    /// With `eval_strategy: steps`; below 1 a share of all steps.
+    pub eval_steps: Option<f64>,
+    /// Evaluates once before the first step.
+    pub eval_on_start: bool,
+    /// No evaluation before this epoch; with `eval_strategy: steps`, before this step.
+    pub eval_delay: f64,
     /// Absent: as `eval_strategy`, so that every evaluated model can be the best one.
-    pub save_strategy: Option<IntervalStrategy>,
-    /// With `save_strategy: steps`; absent: as `eval_steps`.
-    pub save_steps: Option<u64>,
-    /// How often the loss is told.
-    pub logging_steps: u64,
+    pub save_strategy: Option<SaveStrategy>,
+    /// With `save_strategy: steps`; absent: as `eval_steps`; below 1 a share of all steps.
+    pub save_steps: Option<f64>,
+    /// How many of the newest checkpoints are kept while training, beside the best one; absent: 2.
+    pub save_total_limit: Option<usize>,
+    /// When the loss is told.
+    pub logging_strategy: IntervalStrategy,
+    /// With `logging_strategy: steps`; below 1 a share of all steps.
+    pub logging_steps: f64,
+    /// Tells the loss of the first step too.
+    pub logging_first_step: bool,
     /// Keeps the best evaluated model instead of the last.
     pub load_best_model_at_end: bool,
     /// `loss` or a metric of `evaluate`, with or without `eval_` before it.
@@ -83,6 +135,12 @@ pub struct TrainConfig {
 
     /// Matrix products in bfloat16.
     pub bf16: bool,
+    /// Matrix products in half precision, with a loss scale that follows the gradients; on a GPU alone.
+    pub fp16: bool,
+    /// Matrix products of f32 in TF32; on a GPU alone.
+    pub tf32: bool,
+    /// Computes each layer's inner values again in the backward pass instead of keeping them: the same result in less memory.
+    pub gradient_checkpointing: bool,
     /// In which order rows are seen.
     pub train_sampling_strategy: SamplingStrategy,
     /// The v4 spelling of `train_sampling_strategy: group_by_length`.
@@ -105,27 +163,48 @@ impl Default for TrainConfig {
             per_device_train_batch_size: 8,
             per_device_eval_batch_size: 8,
             gradient_accumulation_steps: 1,
+            dataloader_drop_last: false,
+            auto_find_batch_size: false,
             lr_scheduler_type: SchedulerType::Linear,
+            lr_scheduler_kwargs: SchedulerArgs::default(),
             warmup_steps: 0.0,
             warmup_ratio: 0.0,
+            optim: OptimizerName::AdamwTorch,
+            optim_args: OptimizerArgs::default(),
             weight_decay: 0.0,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
+            layerwise_lr_decay: None,
+            head_learning_rate: None,
+            freeze: FreezeConfig::default(),
+            label_smoothing_factor: 0.0,
+            class_weights: None,
+            focal_gamma: 0.0,
+            neftune_noise_alpha: None,
             dropout: None,
             seed: 42,
+            data_seed: None,
             eval_strategy: IntervalStrategy::No,
             eval_steps: None,
+            eval_on_start: false,
+            eval_delay: 0.0,
             save_strategy: None,
             save_steps: None,
-            logging_steps: 50,
+            save_total_limit: None,
+            logging_strategy: IntervalStrategy::Steps,
+            logging_steps: 50.0,
+            logging_first_step: false,
             load_best_model_at_end: false,
             metric_for_best_model: None,
             greater_is_better: None,
             early_stopping_patience: None,
             early_stopping_threshold: 0.0,
             bf16: false,
+            fp16: false,
+            tf32: false,
+            gradient_checkpointing: false,
             train_sampling_strategy: SamplingStrategy::Random,
             group_by_length: false,
             torch_threads: None,
@@ -148,25 +227,6 @@ pub enum Device {
     Auto,
     Cpu,
     Cuda,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum IntervalStrategy {
-    #[default]
-    No,
-    Steps,
-    Epoch,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SchedulerType {
-    #[default]
-    Linear,
-    Cosine,
-    Constant,
-    ConstantWithWarmup,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -199,6 +259,12 @@ impl TrainConfig {
         {
             *metric = bare.to_owned();
         }
+        config.optim = match config.optim {
+            OptimizerName::AdamwTorchFused => OptimizerName::AdamwTorch,
+            OptimizerName::AdamwBnb8bit => OptimizerName::Adamw8bit,
+            OptimizerName::Lion32bit => OptimizerName::Lion,
+            other => other,
+        };
         config
     }
 
@@ -226,68 +292,12 @@ impl TrainConfig {
         })
     }
 
-    pub fn effective_save_strategy(&self) -> IntervalStrategy {
-        self.save_strategy.unwrap_or(self.eval_strategy)
+    pub fn effective_save_strategy(&self) -> SaveStrategy {
+        self.save_strategy.unwrap_or(self.eval_strategy.into())
     }
 
-    pub(super) fn check(&self) -> Result<(), Complaint> {
-        if self.model.is_missing() {
-            return Err(Complaint::missing("model", "path/to/model"));
-        }
-        if let Base::Scratch(scratch) = &self.model {
-            match &scratch.config {
-                Some(NewModel::Inline(config)) => config.check("model.config")?,
-                Some(NewModel::File(path)) if !path.as_os_str().is_empty() => {}
-                _ => {
-                    return Err(Complaint::new("model", "this mapping has no `config`, which is what a train stage takes of it")
-                        .hint("add `config: { hidden_size: 128, … }` to it, or give the path of a pretrained model"));
-                }
-            }
-        }
-        in_range("learning_rate", self.learning_rate, 0.0..=f64::INFINITY)?;
-        in_range("num_train_epochs", self.num_train_epochs, 0.0..=f64::INFINITY)?;
-        in_range("weight_decay", self.weight_decay, 0.0..=f64::INFINITY)?;
-        in_range("max_grad_norm", self.max_grad_norm, 0.0..=f64::INFINITY)?;
-        in_range("warmup_steps", self.warmup_steps, 0.0..=f64::INFINITY)?;
-        in_range("warmup_ratio", self.warmup_ratio, 0.0..=1.0)?;
-        in_range("adam_beta1", self.adam_beta1, 0.0..=0.999_999_9)?;
-        in_range("adam_beta2", self.adam_beta2, 0.0..=0.999_999_9)?;
-        in_range("adam_epsilon", self.adam_epsilon, 0.0..=1.0)?;
-        in_range("dropout", self.dropout.unwrap_or(0.0), 0.0..=0.99)?;
-        for (setting, value) in [
-            ("per_device_train_batch_size", self.per_device_train_batch_size),
-            ("per_device_eval_batch_size", self.per_device_eval_batch_size),
-            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
-            ("max_train_samples", self.max_train_samples.unwrap_or(1)),
-            ("max_eval_samples", self.max_eval_samples.unwrap_or(1)),
-            ("torch_threads", self.torch_threads.unwrap_or(1)),
-            ("logging_steps", self.logging_steps as usize),
-        ] {
-            if value == 0 {
-                return Err(Complaint::new(setting, format!("`{setting}` must be at least 1")));
-            }
-        }
-        if self.max_steps <= 0 && self.num_train_epochs == 0.0 {
-            return Err(Complaint::new("num_train_epochs", "nothing to train: `num_train_epochs` is 0 and `max_steps` is not set"));
-        }
-        if let Some(metric) = &self.metric_for_best_model {
-            let mut known = vec!["loss"];
-            known.extend(METRIC_NAMES);
-            known_name("metric_for_best_model", metric.strip_prefix("eval_").unwrap_or(metric), &known)?;
-        }
-        if self.eval_strategy == IntervalStrategy::Steps && self.eval_steps.is_none_or(|steps| steps == 0) {
-            return Err(Complaint::missing("eval_steps", "100"));
-        }
-        if self.save_strategy == Some(IntervalStrategy::Steps) && self.save_steps.or(self.eval_steps).is_none_or(|steps| steps == 0) {
-            return Err(Complaint::missing("save_steps", "100"));
-        }
-        for (setting, wanted) in
-            [("load_best_model_at_end", self.load_best_model_at_end), ("early_stopping_patience", self.early_stopping_patience.is_some())]
-        {
-            if wanted && self.eval_strategy == IntervalStrategy::No {
-                return Err(Complaint::new(setting, format!("`{setting}` needs evaluations to compare")).hint("add `eval_strategy: epoch`"));
-            }
-        }
-        Ok(())
+    /// The seed of the order of rows.
+    pub fn order_seed(&self) -> u64 {
+        self.data_seed.unwrap_or(self.seed)
     }
 }
