@@ -7,8 +7,10 @@ usage: make_trainer.py [OUT_DIR]       (default: the folder of this file)
     trainer.reference.json     ten steps of transformers' Trainer on tests/fixtures/tiny-bert-cls and the batches of
                                tests/fixtures/adamw.reference.safetensors, for each optimizer and schedule: loss, grad_norm
                                (before clipping) and learning rate per step
+    adamw8bit.reference.json   five steps of AdamW with bitsandbytes' tables of 8-bit numbers, on values that a formula gives
 
-Last run with Python 3.11, transformers 5.23.0, accelerate 1.15.0 and torch 2.11.0 on one thread of an x86-64 CPU.
+Last run with Python 3.11, transformers 5.23.0, accelerate 1.15.0, bitsandbytes 0.50.2 and torch 2.11.0 on one thread of an
+x86-64 CPU.
 """
 
 import json
@@ -20,6 +22,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
+import bitsandbytes
 import torch
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments, get_scheduler
@@ -142,6 +145,7 @@ TRAININGS = [
     {"optim": "sgd", "learning_rate": 0.05},
     {"optim": "sgd", "learning_rate": 0.02, "optim_args": "momentum=0.9,nesterov=True"},
     {"optim": "sgd", "learning_rate": 0.02, "optim_args": "momentum=0.8,dampening=0.3", "weight_decay": 0.1},
+    {"optim": "lion_32bit", "learning_rate": 1e-4, "warmup_steps": 2, "adam_beta2": 0.99},
 ] + [
     {"lr_scheduler_type": name, "warmup_steps": 2, "lr_scheduler_kwargs": kwargs}
     for name, kwargs in [
@@ -192,7 +196,42 @@ def training(settings):
     return {"settings": settings, "steps": steps}
 
 
+# ---- 8-bit AdamW --------------------------------------------------------------------------------------------------
+
+
+def numbers(count, seed):
+    """Between -1 and 1, exact in f32, some of them far smaller than others."""
+    at = torch.arange(count, dtype=torch.int64)
+    value = ((at * 7919 + seed * 104729) % 1024 - 512).to(torch.float32) / 512
+    return value / torch.where(at % 5 == 0, 64.0, 1.0)
+
+
+def through_8_bits(values, table, block=256):
+    """What is left of values by bitsandbytes' default backend. The one for CPUs misses the nearest value of the table at times."""
+    blocks = torch.nn.functional.pad(values, (0, -len(values) % block)).view(-1, block)
+    largest = blocks.abs().amax(1, keepdim=True).clamp(min=1e-38)
+    codes = torch.bucketize(blocks / largest, (table[:-1] + table[1:]) / 2)
+    return (table[codes] * largest).view(-1)[: len(values)]
+
+
+def eight_bits():
+    """AdamW whose moments go through 8 bits after every step. The numbers are no multiple of the block of 256."""
+    count, steps, rate, decay, beta1, beta2 = 4196, 5, 0.01, 0.01, 0.9, 0.999
+    weights, first, second = numbers(count, 0), torch.zeros(count), torch.zeros(count)
+    for step in range(1, steps + 1):
+        gradient = numbers(count, step)
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient**2
+        scale = second.sqrt() / (1 - beta2**step) ** 0.5 + 1e-8
+        weights = weights * (1 - rate * decay) - rate / (1 - beta1**step) * first / scale
+        first = through_8_bits(first, bitsandbytes.functional.create_dynamic_map(signed=True))
+        second = through_8_bits(second, bitsandbytes.functional.create_dynamic_map(signed=False))
+    settings = {"learning_rate": rate, "weight_decay": decay}
+    yield {"settings": settings, "count": count, "steps": steps, "every": 13, "weights": weights[::13].tolist()}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     write("schedules.reference.json", {"schedules": list(schedule_cases()), "plateaus": list(plateau_cases())})
     write("trainer.reference.json", {"trainings": [training(settings) for settings in TRAININGS]})
+    write("adamw8bit.reference.json", {"cases": list(eight_bits())})

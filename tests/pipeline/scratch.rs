@@ -143,6 +143,6 @@ fn what_does_not_go_together_is_refused() {
     assert_eq!(read_json(&project.artifact("train").join("config.json"))["hidden_size"], 16);
     project.run(&by_file).code(0);
     assert!(project.last_run().ran().is_empty());
-    project.write("shape.json", r#"{"model_type": "gpt2", "n_embd": 16}"#);
-    project.run(&by_file).fails(12, &["shape.json", "gpt2", "supported: bert"]);
+    project.write("shape.json", r#"{"model_type": "t5", "d_model": 16}"#);
+    project.run(&by_file).fails(12, &["shape.json", "t5", "supported: bert"]);
 }

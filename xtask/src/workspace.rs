@@ -30,6 +30,12 @@ impl Workspace {
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.arg(subcommand).arg("--manifest-path").arg(self.root.join("Cargo.toml"));
+        // What cargo tells xtask about xtask. Build scripts that watch these variables (ring's does) would run again, and all
+        // that needs them would be compiled again, whenever `cargo build` and `cargo xtask` take turns.
+        let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+            cargo.env_remove(name);
+        }
         cargo
     }
 

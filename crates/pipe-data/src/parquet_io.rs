@@ -24,6 +24,9 @@ const ROW_GROUP_ROWS: usize = 65_536;
 /// A row group ends here too, so that no writer holds more of a file than this.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
+/// Bytes of a page before compression: what a core's cache holds beside the compressor's tables.
+const PAGE_BYTES: usize = 256 << 10;
+
 /// How the columns of a file are written.
 #[derive(Debug, Clone, Default)]
 pub struct TableOptions {
@@ -98,6 +101,7 @@ fn properties(options: &TableOptions, compression: Compression) -> WriterPropert
         .set_statistics_enabled(EnabledStatistics::None)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(BATCH_ROWS);
     if !options.metadata.is_empty() {
         let metadata = options.metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));

@@ -1,4 +1,4 @@
-//! What stands on top of a model. A head is one function here, its weights in [`parameters`](crate::parameters), and
+//! What stands on top of a model. A head is one function here, its weights in [`parameters`](crate::parameters()), and
 //! its place in [`Head`].
 
 use pipe_core::Result;

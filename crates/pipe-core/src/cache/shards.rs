@@ -11,6 +11,7 @@
 //! synced: a shard is served only where size and BLAKE3 match its record, and a torn one is made again.
 
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,9 @@ use crate::error::{Error, IoContext, Result};
 /// On-disk version of shard records.
 const VERSION: u32 = 1;
 
+/// Small pieces of a shard are written and hashed so many bytes at a time.
+const WRITE_BYTES: usize = 64 << 10;
+
 /// The shards of one cache. Any number of processes may read and write it at once.
 #[derive(Debug, Clone)]
 pub struct ShardStore {
@@ -36,6 +40,24 @@ pub struct ShardStore {
 /// BLAKE3 over the canonical JSON of what decides a shard's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardKey(String);
+
+/// A file, and the digest of all that is written to it.
+struct HashingFile<'h> {
+    file: File,
+    hasher: &'h mut blake3::Hasher,
+}
+
+impl Write for HashingFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ShardRecord {
@@ -112,10 +134,11 @@ impl ShardStore {
         Ok(None)
     }
 
-    fn put(&self, key: &ShardKey, bytes: &[u8], notes: Value) -> Result<()> {
+    fn put(&self, key: &ShardKey, notes: Value, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
         self.publish(key, notes, |aside, hasher| {
-            hasher.update(bytes);
-            std::fs::write(aside, bytes)
+            let mut out = BufWriter::with_capacity(WRITE_BYTES, HashingFile { file: File::create(aside)?, hasher });
+            write(&mut out)?;
+            out.flush()
         })
     }
 
@@ -210,7 +233,12 @@ impl Shards {
 
     /// Adds a shard.
     pub fn put<N: Serialize>(&self, key: &ShardKey, bytes: &[u8], notes: &N) -> Result<()> {
-        self.add(key, || self.store.put(key, bytes, to_value(notes)?))
+        self.put_with(key, notes, |out| out.write_all(bytes))
+    }
+
+    /// Adds a shard whose bytes are written piece by piece.
+    pub fn put_with<N: Serialize>(&self, key: &ShardKey, notes: &N, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+        self.add(key, || self.store.put(key, to_value(notes)?, write))
     }
 
     /// Adds a finished file, which must not change any more, as a shard.

@@ -99,12 +99,12 @@ impl StageKind {
     /// Part of every key. Bump when the same inputs and settings give other bytes than before.
     pub fn version(self) -> u32 {
         match self {
-            StageKind::Ingest => 3,
-            StageKind::Tokenize => 2,
+            StageKind::Ingest => 4,
+            StageKind::Tokenize => 3,
             StageKind::Train => 2,
             StageKind::Evaluate => 1,
             StageKind::Export => 1,
-            StageKind::Predict => 2,
+            StageKind::Predict => 3,
             StageKind::Sql => 1,
         }
     }

@@ -24,7 +24,8 @@ pub(super) enum ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    pub(super) fn new(data_type: &DataType) -> ColumnBuilder {
+    /// `rows` and `bytes` of text are what is expected: a column that has to grow is copied.
+    pub(super) fn new(data_type: &DataType, rows: usize, bytes: usize) -> ColumnBuilder {
         match data_type {
             DataType::Int64 => ColumnBuilder::Integer(Int64Builder::new()),
             DataType::Float64 => ColumnBuilder::Float(Float64Builder::new()),
@@ -46,7 +47,7 @@ impl ColumnBuilder {
                 let message = StructBuilder::new(fields.clone(), vec![Box::new(StringBuilder::new()), Box::new(StringBuilder::new())]);
                 ColumnBuilder::Messages(ListBuilder::new(message).with_field(field))
             }
-            _ => ColumnBuilder::Text(StringBuilder::new()),
+            _ => ColumnBuilder::Text(StringBuilder::with_capacity(rows, bytes)),
         }
     }
 

@@ -93,19 +93,22 @@ pub(super) struct RowBuilder<'c> {
 }
 
 impl<'c> RowBuilder<'c> {
-    /// `start` is the place of the shard's first record.
-    pub(super) fn new(maker: &'c RowMaker<'c>, start: Place) -> RowBuilder<'c> {
+    /// `start` is the place of the shard's first record; `rows` and `bytes` are how many records the chunk has, and of how
+    /// many bytes they are.
+    pub(super) fn new(maker: &'c RowMaker<'c>, start: Place, rows: usize, bytes: usize) -> RowBuilder<'c> {
         let columns = maker.columns;
+        let texts = columns.written().filter(|column| column.is_content()).count().max(1);
+        let of = |column: &Column| ColumnBuilder::new(&column.data_type(), rows, if column.is_content() { bytes / texts } else { 0 });
         RowBuilder {
             maker,
             start,
-            records: UInt32Builder::new(),
-            digests: FixedSizeBinaryBuilder::new(RowDigest::BYTES),
-            scrubbed: FixedSizeBinaryBuilder::new(RowDigest::BYTES),
+            records: UInt32Builder::with_capacity(rows),
+            digests: FixedSizeBinaryBuilder::with_capacity(rows, RowDigest::BYTES),
+            scrubbed: FixedSizeBinaryBuilder::with_capacity(rows, RowDigest::BYTES),
             groups: FixedSizeBinaryBuilder::new(RowDigest::BYTES),
             times: Int64Builder::new(),
             bands: maker.schema.bands.map(|bands| FixedSizeListBuilder::new(UInt64Builder::new(), bands).with_field(ShardSchema::band_field())),
-            columns: columns.written().map(|column| ColumnBuilder::new(&column.data_type())).collect(),
+            columns: columns.written().map(of).collect(),
             counts: columns.all.iter().map(|_| ScrubCounts::default()).collect(),
             classes: Labels::new(),
             personal: HashMap::new(),

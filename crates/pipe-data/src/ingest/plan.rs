@@ -14,7 +14,7 @@ const SHARD_RECORDS: usize = 8192;
 const SHARD_BYTES: u64 = 8 << 20;
 /// Shards that are worked on together: enough to keep all cores busy (each is many chunks), few enough to bound memory.
 const BATCH_SHARDS: usize = 64;
-const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// A run of records of one file, not yet looked into. No `Debug`: it holds raw text.
 pub(super) struct RawShard {

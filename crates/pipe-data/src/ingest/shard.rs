@@ -135,7 +135,7 @@ impl<'c> Cleaner<'c> {
             None => {
                 failpoint("ingest.shard");
                 let made = self.make(&raw)?;
-                self.shards.put(&key, &store::to_ipc(&made.0, &self.maker.schema.arrow)?, &made.1)?;
+                self.shards.put_with(&key, &made.1, |out| store::write_ipc(&made.0, &self.maker.schema.arrow, out))?;
                 made
             }
         };
@@ -170,7 +170,7 @@ impl<'c> Cleaner<'c> {
     }
 
     fn rows(&self, chunk: &RawChunk, raw: &RawShard) -> Result<(RecordBatch, ShardNotes)> {
-        let mut builder = RowBuilder::new(&self.maker, raw.start);
+        let mut builder = RowBuilder::new(&self.maker, raw.start, chunk.records(), chunk.bytes() as usize);
         let mut names = KeyNames::listing(self.maker.listed.iter().cloned());
         chunk.parse(&self.maker.columns.wanted, &mut names, &mut |record, cells| builder.add(record, cells))?;
         builder.finish(names)

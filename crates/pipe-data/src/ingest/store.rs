@@ -1,6 +1,7 @@
 //! Rows of a shard as Arrow IPC: written once, and read back without a copy, since every row is read twice at least.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use arrow_ipc::convert::fb_to_schema;
 use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_ipc::root_as_footer;
 use arrow_ipc::writer::FileWriter;
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use memmap2::Mmap;
 use pipe_core::{Error, IoContext, Result};
@@ -18,18 +19,20 @@ use pipe_core::{Error, IoContext, Result};
 /// An IPC file's last bytes: the length of its footer and the magic.
 const TRAILER: usize = 10;
 
-/// The bytes of an IPC file.
-pub(super) fn to_ipc(batches: &[RecordBatch], schema: &SchemaRef) -> Result<Vec<u8>> {
-    let failed = |_| Error::internal("rows cannot be written as Arrow IPC");
-    let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    let mut writer = FileWriter::try_new(Vec::with_capacity(bytes + 4096), schema).map_err(failed)?;
+/// Writes an IPC file.
+pub(super) fn write_ipc(batches: &[RecordBatch], schema: &SchemaRef, out: &mut dyn Write) -> std::io::Result<()> {
+    let failed = |error| match error {
+        ArrowError::IoError(_, error) => error,
+        _ => std::io::Error::other("rows cannot be written as Arrow IPC"),
+    };
+    let mut writer = FileWriter::try_new(out, schema).map_err(failed)?;
     for batch in batches {
         writer.write(batch).map_err(failed)?;
     }
-    writer.into_inner().map_err(failed)
+    writer.finish().map_err(failed)
 }
 
-/// Batches of a file whose bytes were made by [`to_ipc`], of rows with this schema; absent for anything else.
+/// Batches of a file whose bytes were made by [`write_ipc`], of rows with this schema; absent for anything else.
 ///
 /// The batches are views into `bytes`, and are not validated: the caller has compared the bytes with their checksum.
 fn of_ipc(bytes: Bytes, schema: &SchemaRef) -> Option<Vec<RecordBatch>> {
@@ -85,7 +88,8 @@ mod tests {
         let column =
             |texts: Vec<Option<&str>>| RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(texts)) as ArrayRef]).unwrap();
         let batches = [column(vec![Some("一"), None, Some("")]), column(vec![Some("two")])];
-        let bytes = to_ipc(&batches, &schema).unwrap();
+        let mut bytes = Vec::new();
+        write_ipc(&batches, &schema, &mut bytes).unwrap();
         assert_eq!(of_checked(bytes.clone(), &schema).unwrap(), batches);
         let other: SchemaRef = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
         assert!(of_checked(bytes.clone(), &other).is_none());

@@ -82,6 +82,10 @@ pub struct Scrubber {
     allowed: Allowed,
     /// Of each type that is looked for.
     rules: Vec<Rule>,
+    /// Where among them the rule of each type is that pipe knows itself, by its bit.
+    rule_of: [Option<u8>; 32],
+    /// Some type's values are replaced by made-up ones.
+    has_surrogates: bool,
     operators: Operators,
     columns: Vec<(String, ColumnScrub)>,
     /// Labels of whole columns' tokens.
@@ -122,9 +126,15 @@ impl Scrubber {
             let name = pattern.name.clone().into();
             rules.push(Rule { entity, name, label: label(&pattern.placeholder), operator: pattern.operator });
         }
+        let mut rule_of = [None; 32];
+        for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.entity.bit() != 0) {
+            rule_of[rule.entity.bit().trailing_zeros() as usize] = u8::try_from(at).ok();
+        }
         Ok(Scrubber {
             detector,
             kept,
+            rule_of,
+            has_surrogates: rules.iter().any(|rule| rule.operator.operator == Operator::Surrogate),
             custom: Custom::new(policy.patterns())?,
             allowed: Allowed::new(policy.allow(), key.map(|key| key.derive(key::ALLOW)))?,
             rules,
@@ -179,7 +189,10 @@ impl Scrubber {
     }
 
     fn rule(&self, hit: &Hit) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.entity == hit.entity)
+        match hit.entity.bit() {
+            0 => self.rules.iter().find(|rule| rule.entity == hit.entity),
+            bit => self.rules.get(usize::from(self.rule_of[bit.trailing_zeros() as usize]?)),
+        }
     }
 
     /// Counts what stays on purpose.
@@ -310,7 +323,7 @@ impl Scrubber {
     fn without_output<'r>(&self, text: &str, hit: Hit, rule: &'r Rule, out: &mut Vec<(Hit, &'r Rule)>) {
         let value = &text[hit.start..hit.end];
         let is_fake = |rule: &Rule| rule.operator.operator == Operator::Surrogate && surrogate::is_fake(rule.entity, value);
-        if is_fake(rule) || self.rules.iter().any(is_fake) {
+        if self.has_surrogates && self.rules.iter().any(is_fake) {
             return;
         }
         let (mut start, mut end) = (hit.start, hit.end);

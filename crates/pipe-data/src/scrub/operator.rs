@@ -79,7 +79,9 @@ impl Operators {
                 out.push('>');
             }
             (Operator::Placeholder | Operator::DropRow | Operator::Hmac | Operator::Surrogate | Operator::Seal, _) => {
-                let _ = write!(out, "<{label}>");
+                out.push('<');
+                out.push_str(label);
+                out.push('>');
             }
         }
     }

@@ -134,7 +134,7 @@ impl ModelConfig {
         }
         if config.max_length() < tokens.max_length as i64 {
             let message = format!(
-                "`max_position_embeddings` {} leaves room for {} tokens, the rows are cut to `max_length` {}",
+                "`max_position_embeddings` is {}, room for {} tokens; the rows are cut to `max_length` {} tokens",
                 config.max_positions,
                 config.max_length(),
                 tokens.max_length

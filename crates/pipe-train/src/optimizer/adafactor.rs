@@ -74,7 +74,7 @@ fn root_mean_square(tensor: &Tensor) -> Result<f64, TchError> {
 }
 
 impl Rule for Adafactor {
-    fn fresh(&self, param: &Tensor) -> Slots {
+    fn fresh(&self, _: &str, param: &Tensor) -> Slots {
         let size = param.size();
         let zeros = |size: &[i64]| Tensor::zeros(size, (param.kind(), param.device()));
         let mut slots: Slots = match size.as_slice() {

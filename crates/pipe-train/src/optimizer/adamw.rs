@@ -35,7 +35,7 @@ impl AdamW {
 }
 
 impl Rule for AdamW {
-    fn fresh(&self, param: &Tensor) -> Slots {
+    fn fresh(&self, _: &str, param: &Tensor) -> Slots {
         vec![("exp_avg", param.zeros_like()), ("exp_avg_sq", param.zeros_like())]
     }
 

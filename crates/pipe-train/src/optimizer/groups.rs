@@ -103,7 +103,7 @@ pub(super) fn split(parameters: &Parameters, config: &TrainConfig, rates: &Rates
         });
         group.names.push(name.clone());
         group.params.push(param.shallow_clone());
-        group.states.push(rule.fresh(param));
+        group.states.push(rule.fresh(name, param));
     }
     groups.into_values().collect()
 }

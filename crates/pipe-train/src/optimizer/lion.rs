@@ -20,7 +20,7 @@ impl Lion {
 }
 
 impl Rule for Lion {
-    fn fresh(&self, param: &Tensor) -> Slots {
+    fn fresh(&self, _: &str, param: &Tensor) -> Slots {
         vec![("exp_avg", param.zeros_like())]
     }
 

@@ -23,7 +23,7 @@ pub(crate) use groups::{Rates, freeze, is_embedding};
 /// How one step moves a group of parameters.
 trait Rule {
     /// The state that a parameter begins with, by the names that it is saved under.
-    fn fresh(&self, param: &Tensor) -> Slots;
+    fn fresh(&self, name: &str, param: &Tensor) -> Slots;
 
     /// Moves the parameters of `group`, which have the gradients `grads`.
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()>;

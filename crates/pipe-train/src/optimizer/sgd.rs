@@ -21,7 +21,7 @@ impl Sgd {
 }
 
 impl Rule for Sgd {
-    fn fresh(&self, param: &Tensor) -> Slots {
+    fn fresh(&self, _: &str, param: &Tensor) -> Slots {
         if self.momentum == 0.0 { Vec::new() } else { vec![("momentum_buffer", param.zeros_like())] }
     }
 

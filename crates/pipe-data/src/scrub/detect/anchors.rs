@@ -1,6 +1,8 @@
 //! Which bytes, and which Han characters, the pass over a text stops at: only what some wanted type needs.
 
 use super::super::Entity;
+use super::chinese_name;
+use super::sets::PairSet;
 
 /// What a byte means to the pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,13 +24,34 @@ pub(super) enum Class {
 
 pub(super) struct Anchors {
     pub(super) classes: [Class; 256],
-    /// A bit for each character of the Basic Multilingual Plane.
-    han: Box<[u64; 1024]>,
+    /// Flags of each character of the Basic Multilingual Plane.
+    han: Box<[u8; 1 << 16]>,
+    /// The last two characters of words that the pass stops at.
+    pairs: PairSet,
 }
 
-/// Last characters of the words that stand before a name, of titles that stand behind one.
-const NAME_ANCHORS: &str = "人名户者客主生工员告家叫亲偶机方属士师姐理授任学傅夫长官记演监姨叔志奶爷哥";
-const ADDRESS_ANCHORS: &str = "路街道巷弄村镇乡同区县";
+/// The pass stops at the character whatever stands beside it.
+const ALONE: u8 = 1;
+/// It is the last one of a pair.
+const LAST: u8 = 1 << 1;
+/// It is the first one.
+const FIRST: u8 = 1 << 2;
+/// The pass stops at it where a digit follows.
+const BEFORE_DIGIT: u8 = 1 << 3;
+
+/// What ends the name of a road or a place.
+const ADDRESS_ANCHORS: &str = "路街巷村镇乡区县";
+/// Of more than one meaning alone.
+const ADDRESS_PAIRS: &[&str] = &["大道", "街道", "干道", "辅道", "胡同"];
+const BIRTH_PAIRS: &[&str] = &["出生", "生日", "生于", "生年"];
+const ACCOUNT_PAIRS: &[&str] = &["微信"];
+const SECRET_PAIRS: &[&str] = &["密码", "密碼", "密钥", "口令"];
+
+/// The number of a Han character, of three bytes in UTF-8.
+#[inline]
+fn code(han: [u8; 3]) -> usize {
+    usize::from(han[0] & 0xf) << 12 | usize::from(han[1] & 0x3f) << 6 | usize::from(han[2] & 0x3f)
+}
 
 impl Anchors {
     pub(super) fn new(types: u32) -> Anchors {
@@ -66,32 +89,56 @@ impl Anchors {
             set(&mut (b'A'..=b'Z'), Class::Capital);
         }
         set(&mut [0xc2, 0xe2, 0xe3, 0xef, 0xf0].into_iter(), Class::Other);
-        let mut han = Box::new([0; 1024]);
-        let mut add = |characters: &str| characters.chars().for_each(|c| han[c as usize >> 6] |= 1u64 << (c as usize & 63));
+        let mut han = Box::new([0; 1 << 16]);
+        let mut flag = |c: char, flag: u8| han[c as usize] |= flag;
+        let mut pairs: Vec<[u8; 6]> = Vec::new();
+        let mut add = |words: &[&str]| pairs.extend(words.iter().filter_map(|word| word.as_bytes().last_chunk::<6>()));
         if wants(&[Entity::Person]) {
-            add(NAME_ANCHORS);
+            chinese_name::words().for_each(&mut add);
         }
         if wants(&[Entity::Address]) {
-            add(ADDRESS_ANCHORS);
+            ADDRESS_ANCHORS.chars().for_each(|c| flag(c, ALONE));
+            flag('道', BEFORE_DIGIT);
+            add(ADDRESS_PAIRS);
         }
         if wants(&[Entity::DateOfBirth]) {
-            add("生");
+            add(BIRTH_PAIRS);
         }
         if wants(&[Entity::SocialAccount]) {
-            add("微");
+            add(ACCOUNT_PAIRS);
         }
         if wants(&[Entity::Secret]) {
-            add("密口");
+            add(SECRET_PAIRS);
         }
-        if han.iter().any(|bits| *bits != 0) {
+        for [a, b, c, d, e, f] in &pairs {
+            han[code([*a, *b, *c])] |= FIRST;
+            han[code([*d, *e, *f])] |= LAST;
+        }
+        if han.iter().any(|flags| *flags != 0) {
             (0xe4..=0xe9).for_each(|b: usize| classes[b] = Class::Han);
         }
-        Anchors { classes, han }
+        Anchors { classes, han, pairs: PairSet::new(pairs.into_iter()) }
     }
 
-    /// Whether the pass stops at this Han character.
+    /// What is known of a Han character.
     #[inline]
-    pub(super) fn stops_at(&self, code: usize) -> bool {
-        self.han[code >> 6] >> (code & 63) & 1 != 0
+    pub(super) fn flags(&self, han: [u8; 3]) -> u8 {
+        self.han[code(han)]
+    }
+
+    /// Whether the pass may stop at a character with these flags behind one with those.
+    #[inline]
+    pub(super) fn may_stop(flags: u8, before: u8) -> bool {
+        // A last character counts behind a first one alone.
+        flags & (ALONE | before >> 1 & LAST) != 0
+    }
+
+    /// The same, where a digit follows.
+    pub(super) fn stops_before_digit(flags: u8) -> bool {
+        flags & BEFORE_DIGIT != 0
+    }
+
+    pub(super) fn is_pair(&self, two: [u8; 6]) -> bool {
+        self.pairs.has(two)
     }
 }

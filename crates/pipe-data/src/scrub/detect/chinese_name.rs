@@ -1,11 +1,8 @@
 //! Chinese names of people: a surname of the list and characters of given names, behind a word that announces a person
 //! (姓名：, 收件人, 客户 …), before a title (先生, 女士, 老师 …), or right before a telephone number.
 
-use std::sync::LazyLock;
-
 use super::super::{Entity, Verdict};
 use super::scan::{Found, Scan};
-use super::sets::CharSet;
 use super::words::{DOUBLE_SURNAMES, GIVEN, NOT_GIVEN, NOT_NAMES, SURNAMES, WORDY_SURNAMES};
 
 /// Words that announce a name, by their last character.
@@ -118,11 +115,10 @@ const TITLES: &[(char, &[&str])] = &[
     ('哥', &["大哥"]),
 ];
 
-/// The last characters but one of all words of both lists.
-static PENULTIMATE: LazyLock<CharSet> = LazyLock::new(|| {
-    let words = ANNOUNCING.iter().chain(TITLES).flat_map(|(_, words)| words.iter());
-    CharSet::new(&words.filter_map(|word| word.chars().rev().nth(1)).collect::<String>())
-});
+/// The words that announce a name, and the titles that follow one.
+pub(super) fn words() -> impl Iterator<Item = &'static [&'static str]> {
+    ANNOUNCING.iter().chain(TITLES).map(|(_, words)| *words)
+}
 
 /// The title that `head` ends with, whose last character is `c`.
 fn title_of(head: &str, c: char) -> Option<&'static str> {
@@ -134,14 +130,10 @@ fn begins_title(text: &str) -> bool {
     TITLES.iter().any(|(_, titles)| titles.iter().any(|title| text.starts_with(title)))
 }
 
-/// Every anchor of [`super::anchors`] for names leads here.
+/// At the last character of a word that announces a name or follows one, as its last two tell.
 pub(super) fn anchor(scan: &mut Scan<'_>, at: usize, c: char) {
     let text = scan.text;
     let behind = at + c.len_utf8();
-    // Most of these characters stand in other words.
-    if !scan.char_before(at).is_some_and(|before| PENULTIMATE.has(before)) {
-        return;
-    }
     let head = &text[scan.floor.min(at)..behind];
     if let Some(title) = title_of(head, c)
         && let Some((start, end)) = before_title(scan, behind - title.len())

@@ -154,17 +154,7 @@ impl<'t> Scan<'t> {
                 continue;
             }
             at = match class {
-                Class::Han => {
-                    let mut next = at;
-                    while let Some(&[first @ 0xe4..=0xe9, second, third]) = bytes.get(next..next + 3) {
-                        let code = usize::from(first & 0xf) << 12 | usize::from(second & 0x3f) << 6 | usize::from(third & 0x3f);
-                        if anchors.stops_at(code) {
-                            self.han(next, code);
-                        }
-                        next += 3;
-                    }
-                    next.max(self.floor).max(at + 1)
-                }
+                Class::Han => self.han_run(at),
                 Class::Digit => number::at(self, at),
                 Class::At => network::at_sign(self, at),
                 Class::Colon => {
@@ -198,27 +188,54 @@ impl<'t> Scan<'t> {
         if next > behind { next } else { name::labelled(self, word, at, behind).max(behind) }
     }
 
-    fn han(&mut self, at: usize, code: usize) {
-        let Some(c) = char::from_u32(code as u32) else { return };
-        if at < self.floor {
-            return;
-        }
-        if self.wants(Entity::Person) {
-            chinese_name::anchor(self, at, c);
-        }
-        if at < self.floor {
-            return;
-        }
-        match c {
-            '生' if self.wants(Entity::DateOfBirth) => date::chinese_birthday(self, at),
-            '微' => name::chinese_account(self, at),
-            '密' | '口' => secret::chinese_password(self, at),
-            '路' | '街' | '道' | '巷' | '弄' | '村' | '镇' | '乡' | '同' | '区' | '县' if self.wants(Entity::Address) => {
-                if let Some(found) = chinese_address::around(self, at) {
-                    self.push(found);
+    /// From a Han character on, over what most texts have between two of them too; where the pass goes on.
+    fn han_run(&mut self, at: usize) -> usize {
+        let (bytes, anchors) = (self.bytes, self.anchors);
+        let (mut next, mut before) = (at, 0);
+        for three in bytes[at..].chunks_exact(3) {
+            let three = [three[0], three[1], three[2]];
+            match three {
+                [0xe4..=0xe9, ..] => {
+                    let flags = anchors.flags(three);
+                    if Anchors::may_stop(flags, before) {
+                        self.han(next);
+                    }
+                    before = flags;
                 }
+                // `，` `！` `；` `？`, and `、` `。` with the brackets behind them: nothing begins or hides in them.
+                [0xef, 0xbc, 0x81 | 0x8c | 0x9b | 0x9f] | [0xe3, 0x80, 0x81 | 0x82 | 0x88..=0x91] => before = 0,
+                _ => break,
             }
-            _ => {}
+            next += 3;
+        }
+        if Anchors::stops_before_digit(before) && self.byte(next).is_ascii_digit() {
+            self.han(next - 3);
+        }
+        next.max(self.floor).max(at + 1)
+    }
+
+    /// At a Han character that the pass stops at.
+    fn han(&mut self, at: usize) {
+        let Some(c) = self.char_at(at) else { return };
+        let pair = at.checked_sub(3).filter(|from| *from >= self.floor).and_then(|from| Some((from, *self.bytes[from..].first_chunk()?)));
+        if let Some((from, _)) = pair.filter(|(_, two)| self.anchors.is_pair(*two)) {
+            match c {
+                '信' => name::chinese_account(self, from),
+                '码' | '碼' | '钥' | '令' => secret::chinese_password(self, from),
+                '日' | '于' | '年' if self.wants(Entity::DateOfBirth) => date::chinese_birthday(self, from),
+                '生' if self.wants(Entity::DateOfBirth) => date::chinese_birthday(self, at),
+                _ => {}
+            }
+            if self.wants(Entity::Person) && at >= self.floor {
+                chinese_name::anchor(self, at, c);
+            }
+        }
+        if at >= self.floor
+            && self.wants(Entity::Address)
+            && matches!(c, '路' | '街' | '道' | '巷' | '村' | '镇' | '乡' | '同' | '区' | '县')
+            && let Some(found) = chinese_address::around(self, at)
+        {
+            self.push(found);
         }
     }
 }

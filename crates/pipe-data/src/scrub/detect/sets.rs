@@ -16,6 +16,43 @@ impl CharSet {
     }
 }
 
+/// Pairs of Han characters, of six bytes in UTF-8.
+#[derive(Default)]
+pub(super) struct PairSet(Vec<u64>);
+
+impl PairSet {
+    pub(super) fn new(pairs: impl Iterator<Item = [u8; 6]>) -> PairSet {
+        let pairs: Vec<u64> = pairs.map(PairSet::number).collect();
+        let mut set = PairSet(vec![0; (pairs.len() * 8).next_power_of_two()]);
+        for pair in pairs {
+            let at = set.slot(pair);
+            set.0[at] = pair;
+        }
+        set
+    }
+
+    fn number([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
+    /// Where a pair is, or where it belongs. No pair is 0.
+    fn slot(&self, pair: u64) -> usize {
+        let mask = self.0.len() - 1;
+        // Fibonacci hashing: the upper bits depend on all lower ones.
+        let mut at = (pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & mask;
+        while self.0[at] != 0 && self.0[at] != pair {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    #[inline]
+    pub(super) fn has(&self, pair: [u8; 6]) -> bool {
+        let pair = PairSet::number(pair);
+        !self.0.is_empty() && self.0[self.slot(pair)] == pair
+    }
+}
+
 /// A word in lower case, on the stack. Longer ones than any of the lists are empty.
 pub(super) struct Lower {
     bytes: [u8; 32],
