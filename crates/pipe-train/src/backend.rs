@@ -97,7 +97,10 @@ impl Backend for TorchBackend<'_> {
 
     fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor> {
         let weight = self.get(module, "weight")?;
-        let embedded = Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?;
+        let embedded = match kernels::embedding(weight, ids, padding)? {
+            Some(embedded) => embedded,
+            None => Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?,
+        };
         self.with_noise(module, embedded).map(Into::into).map_err(torch_error)
     }
 

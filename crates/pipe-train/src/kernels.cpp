@@ -16,8 +16,13 @@
 #include <string>
 #include <vector>
 
-// The fastest of three versions, chosen when the program starts.
-#define CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+// The fastest of three versions, chosen when the program starts by what the processor has (levels of the x86-64 psABI; a name
+// such as `haswell` would leave out the processors of others).
+#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 12
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
 
 namespace {
 using at::Tensor;
@@ -457,6 +462,36 @@ struct Attention : torch::autograd::Function<Attention> {
   }
 };
 
+// Rows of a table. Its gradient is added to what the table has, row by row: a table of 30,000 rows of which a batch reads some
+// hundreds would else be filled with zeros, and added up, once per batch.
+struct Embedding : torch::autograd::Function<Embedding> {
+  static Tensor forward(AutogradContext* context, const Tensor& table, const Tensor& ids, int64_t padding) {
+    context->saved_data["table"] = table;
+    context->saved_data["ids"] = ids;
+    context->saved_data["padding"] = padding;
+    return at::embedding(table, ids);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    Tensor table = context->saved_data["table"].toTensor();
+    const Tensor ids = context->saved_data["ids"].toTensor().contiguous(), grad = grads[0].contiguous();
+    const int64_t padding = context->saved_data["padding"].toInt(), size = table.size(1), count = ids.numel();
+    Tensor& sum = table.mutable_grad();
+    if (!sum.defined()) sum = at::zeros(table.sizes(), table.options().requires_grad(false));
+    const int64_t* id = ids.const_data_ptr<int64_t>();
+    const float* from = grad.const_data_ptr<float>();
+    float* to = sum.mutable_data_ptr<float>();
+    // By columns, so that each number is the sum of its parts in one order.
+    at::parallel_for(0, size, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t at = 0; at < count; ++at) {
+        if (id[at] == padding) continue;
+        for (int64_t c = begin; c < end; ++c) to[id[at] * size + c] += from[at * size + c];
+      }
+    });
+    return {Variable(), Variable(), Variable()};
+  }
+};
+
 template <class F>
 Tensor* guarded(F f) {
   try {
@@ -478,6 +513,10 @@ Tensor* pipe_residual_norm(Tensor* x, Tensor* residual, Tensor* weight, Tensor* 
 
 Tensor* pipe_dropout(Tensor* x, double p) {
   return guarded([&] { return Drop::apply(*x, p); });
+}
+
+Tensor* pipe_embedding(Tensor* table, Tensor* ids, int64_t padding) {
+  return guarded([&] { return Embedding::apply(*table, *ids, padding); });
 }
 
 Tensor* pipe_attention(Tensor* q, Tensor* k, Tensor* v, Tensor* mask, int64_t heads, int64_t kv_heads, double scale, double p) {

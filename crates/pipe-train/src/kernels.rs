@@ -13,6 +13,7 @@ const MAX_ATTENTION_LENGTH: i64 = 128;
 unsafe extern "C" {
     fn pipe_kernels_error() -> *const c_char;
     fn pipe_residual_norm(x: *mut C_tensor, residual: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor, p: f64, eps: f64) -> *mut C_tensor;
+    fn pipe_embedding(table: *mut C_tensor, ids: *mut C_tensor, padding: i64) -> *mut C_tensor;
     fn pipe_dropout(x: *mut C_tensor, p: f64) -> *mut C_tensor;
     fn pipe_attention(
         q: *mut C_tensor,
@@ -42,6 +43,17 @@ fn checked(made: *mut C_tensor, doing: &str) -> Result<Tensor> {
 
 fn is_on_cpu(x: &Tensor, kinds: &[Kind]) -> bool {
     x.device() == Device::Cpu && kinds.contains(&x.kind())
+}
+
+/// Rows of a table that is trained, whose gradient goes right to where the table's gradients are added up; absent where libtorch
+/// has to do it. The row `padding` learns nothing.
+pub(crate) fn embedding(table: &Tensor, ids: &Tensor, padding: Option<i64>) -> Result<Option<Tensor>> {
+    let fits = is_on_cpu(table, &[Kind::Float]) && table.is_contiguous() && table.is_leaf() && table.requires_grad();
+    if !fits || !is_on_cpu(ids, &[Kind::Int64]) {
+        return Ok(None);
+    }
+    // SAFETY: live tensors of the types that were checked; ids out of range are refused; no exception gets out.
+    checked(unsafe { pipe_embedding(pointer(table), pointer(ids), padding.unwrap_or(-1)) }, "an embedding").map(Some)
 }
 
 /// `layer_norm(dropout(x, p) + residual)` over the last axis, in f32; absent where libtorch has to do it.
@@ -112,6 +124,23 @@ mod tests {
                 close(ours, &theirs, "gradient");
             }
         }
+    }
+
+    #[test]
+    fn rows_of_a_table_learn_what_libtorch_says() {
+        let ids = Tensor::from_slice(&[3i64, 1, 3, 0, 5, 1]).view([2, 3]);
+        let (ours, theirs) = (random(&[6, 130], 1), random(&[6, 130], 1));
+        // Twice: gradients add up.
+        for seed in [2, 3] {
+            let weight = random(&[2, 3, 130], seed).detach();
+            let a = embedding(&ours, &ids, Some(1)).unwrap().unwrap();
+            let b = Tensor::embedding(&theirs, &ids, 1, false, false);
+            assert_eq!(a, b);
+            (a * &weight).sum(Kind::Float).backward();
+            (b * &weight).sum(Kind::Float).backward();
+            close(&ours.grad(), &theirs.grad(), "gradient");
+        }
+        assert!(embedding(&ours, &(&ids + 1), None).is_err());
     }
 
     #[test]
