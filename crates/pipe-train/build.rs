@@ -4,18 +4,24 @@ use std::path::PathBuf;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=src/shim.cpp");
     let libtorch = PathBuf::from(std::env::var_os("LIBTORCH").expect("LIBTORCH is set by .cargo/config.toml; run `cargo xtask setup` first"));
     assert!(libtorch.join("include").is_dir(), "{} holds no libtorch: run `cargo xtask setup` first", libtorch.display());
-    cc::Build::new()
+    for source in ["shim", "kernels"] {
+        println!("cargo:rerun-if-changed=src/{source}.cpp");
+    }
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .include(libtorch.join("include"))
         .include(libtorch.join("include/torch/csrc/api/include"))
         // libtorch's headers are not ours to mend.
-        .flag("-w")
-        .file("src/shim.cpp")
-        .compile("pipe_shim");
+        .flag("-w");
+    build.clone().file("src/shim.cpp").compile("pipe_shim");
+    // Optimised whatever cargo's profile is: a test would wait for its loops. With libtorch's own OpenMP, so that both share
+    // their threads; without `-ffast-math`, which would take infinities and NaNs for granted not to be.
+    build.file("src/kernels.cpp").opt_level(3).flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"]).compile("pipe_kernels");
+    println!("cargo:rustc-link-lib=gomp");
     // Here rather than in .cargo/config.toml: flags there are lost when a user sets RUSTFLAGS.
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/libtorch/lib");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());

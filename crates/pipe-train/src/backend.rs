@@ -8,6 +8,8 @@ use pipe_core::{Error, Result};
 use pipe_model::{Activation, Angles, AttentionSpec, Backend, Rotary};
 use tch::{Kind, Tensor};
 
+use crate::kernels;
+
 /// Parameters by their Hugging Face names.
 pub(crate) type Parameters = BTreeMap<String, Tensor>;
 
@@ -95,7 +97,10 @@ impl Backend for TorchBackend<'_> {
 
     fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor> {
         let weight = self.get(module, "weight")?;
-        let embedded = Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?;
+        let embedded = match kernels::embedding(weight, ids, padding)? {
+            Some(embedded) => embedded,
+            None => Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?,
+        };
         self.with_noise(module, embedded).map(Into::into).map_err(torch_error)
     }
 
@@ -146,6 +151,9 @@ impl Backend for TorchBackend<'_> {
     }
 
     fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, mask: &Self::Tensor, spec: &AttentionSpec) -> Result<Self::Tensor> {
+        if let Some(context) = kernels::attention(q, k, v, mask, spec, if self.training { spec.dropout } else { 0.0 })? {
+            return Ok(Rc::new(context));
+        }
         let run = || {
             let size = q.size();
             let (rows, length, dim) = (size[0], size[1], spec.head_dim);
@@ -221,7 +229,21 @@ impl Backend for TorchBackend<'_> {
     }
 
     fn dropout(&self, x: &Self::Tensor, p: f64) -> Result<Self::Tensor> {
-        if self.training && p > 0.0 { x.f_dropout(p, true).map(Into::into).map_err(torch_error) } else { Ok(x.clone()) }
+        if !self.training || p == 0.0 {
+            return Ok(x.clone());
+        }
+        match kernels::dropout(x, p)? {
+            Some(dropped) => Ok(Rc::new(dropped)),
+            None => x.f_dropout(p, true).map(Into::into).map_err(torch_error),
+        }
+    }
+
+    fn residual_dropout_norm(&self, module: &str, x: &Self::Tensor, residual: &Self::Tensor, p: f64, eps: f64) -> Result<Self::Tensor> {
+        let (weight, bias) = (self.get(module, "weight")?, self.get(module, "bias")?);
+        match kernels::residual_norm(x, residual, weight, bias, if self.training { p } else { 0.0 }, eps)? {
+            Some(normed) => Ok(Rc::new(normed)),
+            None => self.layer_norm(module, &self.add(&self.dropout(x, p)?, residual)?, eps),
+        }
     }
 
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor> {

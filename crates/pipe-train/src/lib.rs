@@ -9,6 +9,7 @@ mod device;
 #[cfg(test)]
 mod family_tests;
 mod intervals;
+mod kernels;
 mod loss;
 mod loss_scale;
 mod model;

@@ -127,6 +127,8 @@ int pipe_set_random_state(int cuda, at::Tensor* state) {
   });
 }
 
+void pipe_forget_gradient(at::Tensor* param) { param->mutable_grad().reset(); }
+
 // Lets GPUs multiply f32 matrices in TF32.
 void pipe_allow_tf32() {
   at::globalContext().setAllowTF32CuBLAS(true);

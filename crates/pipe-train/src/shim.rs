@@ -48,6 +48,7 @@ unsafe extern "C" {
     fn pipe_random_state(cuda: c_int, state: *mut *mut C_tensor) -> c_int;
     fn pipe_set_random_state(cuda: c_int, state: *mut C_tensor) -> c_int;
     fn pipe_allow_tf32();
+    fn pipe_forget_gradient(param: *mut C_tensor);
 }
 
 fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
@@ -71,6 +72,12 @@ pub(crate) fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<f64> {
     let status = unsafe { pipe_clip_grad_norm(pointers.as_ptr(), pointers.len(), max_norm, &raw mut norm) };
     checked(status, "clip_grad_norm")?;
     Ok(norm)
+}
+
+/// Takes a parameter's gradient away: the next one is taken over as it is instead of being added to zeros.
+pub(crate) fn forget_gradient(param: &Tensor) {
+    // SAFETY: a live tensor; nothing in there fails.
+    unsafe { pipe_forget_gradient(param.as_ptr().cast_mut()) }
 }
 
 /// Settings of one AdamW step.

@@ -109,10 +109,12 @@ impl Optimizer {
         Ok(norm)
     }
 
-    /// Sets all gradients to zero.
+    /// The next gradients begin from nothing. Those of embeddings stay where they are, zeroed: they are added to row by row.
     pub(crate) fn forget_gradients(&mut self) {
-        for param in self.groups.iter_mut().flat_map(|group| &mut group.params) {
-            param.zero_grad();
+        for group in &mut self.groups {
+            for (name, param) in group.names.iter().zip(&mut group.params) {
+                if is_embedding(name, param) { param.zero_grad() } else { shim::forget_gradient(param) }
+            }
         }
     }
 

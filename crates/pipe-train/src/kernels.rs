@@ -1,0 +1,249 @@
+//! Safe calls into `kernels.cpp`: the fused operations of training on a CPU.
+
+use std::ffi::{CStr, c_char};
+
+use pipe_core::{Error, Result};
+use pipe_model::AttentionSpec;
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+/// Up to this length of a sequence, attention by hand is faster than libtorch's matrix products.
+const MAX_ATTENTION_LENGTH: i64 = 128;
+
+unsafe extern "C" {
+    fn pipe_kernels_error() -> *const c_char;
+    fn pipe_residual_norm(x: *mut C_tensor, residual: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor, p: f64, eps: f64) -> *mut C_tensor;
+    fn pipe_embedding(table: *mut C_tensor, ids: *mut C_tensor, padding: i64) -> *mut C_tensor;
+    fn pipe_dropout(x: *mut C_tensor, p: f64) -> *mut C_tensor;
+    fn pipe_attention(
+        q: *mut C_tensor,
+        k: *mut C_tensor,
+        v: *mut C_tensor,
+        mask: *mut C_tensor,
+        heads: i64,
+        kv_heads: i64,
+        scale: f64,
+        p: f64,
+    ) -> *mut C_tensor;
+}
+
+fn pointer(tensor: &Tensor) -> *mut C_tensor {
+    tensor.as_ptr().cast_mut()
+}
+
+fn checked(made: *mut C_tensor, doing: &str) -> Result<Tensor> {
+    if made.is_null() {
+        // SAFETY: a pointer to a thread-local string that lives until the next failure on this thread.
+        let text = unsafe { CStr::from_ptr(pipe_kernels_error()) }.to_string_lossy().into_owned();
+        return Err(Error::stage(format!("libtorch failed in {doing}: {}", text.lines().next().unwrap_or_default())));
+    }
+    // SAFETY: a tensor of its own, made for the caller.
+    Ok(unsafe { Tensor::from_ptr(made) })
+}
+
+fn is_on_cpu(x: &Tensor, kinds: &[Kind]) -> bool {
+    x.device() == Device::Cpu && kinds.contains(&x.kind())
+}
+
+/// Rows of a table that is trained, whose gradient goes right to where the table's gradients are added up; absent where libtorch
+/// has to do it. The row `padding` learns nothing.
+pub(crate) fn embedding(table: &Tensor, ids: &Tensor, padding: Option<i64>) -> Result<Option<Tensor>> {
+    let fits = is_on_cpu(table, &[Kind::Float]) && table.is_contiguous() && table.is_leaf() && table.requires_grad();
+    if !fits || !is_on_cpu(ids, &[Kind::Int64]) {
+        return Ok(None);
+    }
+    // SAFETY: live tensors of the types that were checked; ids out of range are refused; no exception gets out.
+    checked(unsafe { pipe_embedding(pointer(table), pointer(ids), padding.unwrap_or(-1)) }, "an embedding").map(Some)
+}
+
+/// `layer_norm(dropout(x, p) + residual)` over the last axis, in f32; absent where libtorch has to do it.
+pub(crate) fn residual_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, p: f64, eps: f64) -> Result<Option<Tensor>> {
+    let float = [Kind::Float];
+    let fits = is_on_cpu(x, &[Kind::Float, Kind::BFloat16]) && [residual, weight, bias].iter().all(|other| is_on_cpu(other, &float));
+    if !fits || x.size() != residual.size() {
+        return Ok(None);
+    }
+    // SAFETY: live tensors of the types and shapes that were checked; no exception gets out.
+    checked(unsafe { pipe_residual_norm(pointer(x), pointer(residual), pointer(weight), pointer(bias), p, eps) }, "a layer norm").map(Some)
+}
+
+/// `dropout(x, p)`; absent where libtorch has to do it.
+pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Option<Tensor>> {
+    if !is_on_cpu(x, &[Kind::Float]) {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    checked(unsafe { pipe_dropout(pointer(x), p) }, "dropout").map(Some)
+}
+
+/// Attention of short sequences, with dropout `p` of its probabilities; absent where libtorch has to do it. Shapes as
+/// [`pipe_model::Backend::attention`] has them; `mask` is `[B or 1, 1, L or 1, L]` in f32.
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec: &AttentionSpec, p: f64) -> Result<Option<Tensor>> {
+    let kind = [q.kind()];
+    let fits = is_on_cpu(q, &[Kind::Float, Kind::BFloat16]) && is_on_cpu(k, &kind) && is_on_cpu(v, &kind) && is_on_cpu(mask, &[Kind::Float]);
+    if !fits || q.size()[1] > MAX_ATTENTION_LENGTH || q.size()[1] != k.size()[1] {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let made = unsafe { pipe_attention(pointer(q), pointer(k), pointer(v), pointer(mask), spec.heads, spec.kv_heads, spec.scale, p) };
+    checked(made, "attention").map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: &[i64], seed: i64) -> Tensor {
+        tch::manual_seed(seed);
+        Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true)
+    }
+
+    #[track_caller]
+    fn close(ours: &Tensor, theirs: &Tensor, what: &str) {
+        let gap = f64::try_from((ours - theirs).abs().max() / (theirs.abs().max() + 1e-9)).unwrap();
+        assert!(gap < 2e-6, "{what}: {gap}");
+    }
+
+    /// Gradients of all `inputs` for one random gradient of the output.
+    fn gradients(out: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
+        let weight = random(&out.size(), 99).detach();
+        let loss = (out.to_kind(Kind::Float) * weight).sum(Kind::Float);
+        Tensor::run_backward(&[loss], inputs, false, false)
+    }
+
+    #[test]
+    fn a_residual_norm_is_that_of_libtorch() {
+        for (rows, size) in [(7, 32), (130, 384), (1, 5)] {
+            let (x, residual) = (random(&[rows, 3, size], 1), random(&[rows, 3, size], 2));
+            let (weight, bias) = (random(&[size], 3), random(&[size], 4));
+            let ours = residual_norm(&x, &residual, &weight, &bias, 0.0, 1e-12).unwrap().unwrap();
+            let theirs = (&x + &residual).layer_norm([size], Some(&weight), Some(&bias), 1e-12, true);
+            close(&ours, &theirs, "output");
+            let inputs = [&x, &residual, &weight, &bias];
+            for (ours, theirs) in gradients(&ours, &inputs).iter().zip(gradients(&theirs, &inputs)) {
+                close(ours, &theirs, "gradient");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_a_table_learn_what_libtorch_says() {
+        let ids = Tensor::from_slice(&[3i64, 1, 3, 0, 5, 1]).view([2, 3]);
+        let (ours, theirs) = (random(&[6, 130], 1), random(&[6, 130], 1));
+        // Twice: gradients add up.
+        for seed in [2, 3] {
+            let weight = random(&[2, 3, 130], seed).detach();
+            let a = embedding(&ours, &ids, Some(1)).unwrap().unwrap();
+            let b = Tensor::embedding(&theirs, &ids, 1, false, false);
+            assert_eq!(a, b);
+            (a * &weight).sum(Kind::Float).backward();
+            (b * &weight).sum(Kind::Float).backward();
+            close(&ours.grad(), &theirs.grad(), "gradient");
+        }
+        assert!(embedding(&ours, &(&ids + 1), None).is_err());
+    }
+
+    #[test]
+    fn what_dropout_keeps_is_scaled_and_goes_back_the_same_way() {
+        let x = random(&[64, 1000], 5);
+        tch::manual_seed(6);
+        let out = dropout(&x, 0.1).unwrap().unwrap();
+        let kept = out.ne(0.0);
+        let share = f64::try_from(kept.to_kind(Kind::Float).mean(Kind::Float)).unwrap();
+        assert!((share - 0.9).abs() < 0.006, "{share}");
+        let mask = kept.to_kind(Kind::Float) / 0.9;
+        close(&out, &(&x * &mask), "output");
+        let gradient = &Tensor::run_backward(&[out.sum(Kind::Float)], &[&x], false, false)[0];
+        close(gradient, &mask, "gradient");
+        // Every row and every column loses its share, and neighbours know nothing of one another.
+        for axis in [0, 1] {
+            let shares = kept.to_kind(Kind::Float).mean_dim([axis].as_slice(), false, Kind::Float);
+            let (least, most) = (f64::try_from(shares.min()).unwrap(), f64::try_from(shares.max()).unwrap());
+            assert!(least > 0.7 && most <= 1.0, "{least} to {most}");
+        }
+        let lost = kept.logical_not().to_kind(Kind::Float);
+        let pairs = f64::try_from((lost.narrow(1, 0, 999) * lost.narrow(1, 1, 999)).mean(Kind::Float)).unwrap();
+        assert!((pairs - 0.01).abs() < 0.002, "{pairs}");
+        let again = |seed| {
+            tch::manual_seed(seed);
+            dropout(&x, 0.1).unwrap().unwrap()
+        };
+        assert_eq!(again(6), out);
+        assert_ne!(again(7), out);
+    }
+
+    #[test]
+    fn a_residual_norm_drops_what_dropout_drops() {
+        let (x, residual) = (random(&[40, 96], 1), random(&[40, 96], 2));
+        let (weight, bias) = (random(&[96], 3), random(&[96], 4));
+        tch::manual_seed(8);
+        let ours = residual_norm(&x, &residual, &weight, &bias, 0.3, 1e-5).unwrap().unwrap();
+        tch::manual_seed(8);
+        let theirs = (dropout(&x, 0.3).unwrap().unwrap() + &residual).layer_norm([96], Some(&weight), Some(&bias), 1e-5, true);
+        close(&ours, &theirs, "output");
+        let inputs = [&x, &residual, &weight, &bias];
+        for (ours, theirs) in gradients(&ours, &inputs).iter().zip(gradients(&theirs, &inputs)) {
+            close(ours, &theirs, "gradient");
+        }
+    }
+
+    /// In plain operations of libtorch, with the share of each probability that is kept `[B, heads, L, L]`.
+    fn plain_attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec: &AttentionSpec, kept: &Tensor) -> Tensor {
+        let (rows, length) = (q.size()[0], q.size()[1]);
+        let heads = |x: &Tensor, heads: i64| x.view([rows, length, heads, spec.head_dim]).transpose(1, 2);
+        let shared = |x: &Tensor| heads(x, spec.kv_heads).repeat_interleave_self_int(spec.heads / spec.kv_heads, Some(1), None);
+        let scores = heads(q, spec.heads).matmul(&shared(k).transpose(2, 3)) * spec.scale + mask;
+        (scores.softmax(-1, Kind::Float) * kept).matmul(&shared(v)).transpose(1, 2).reshape([rows, length, spec.heads * spec.head_dim])
+    }
+
+    #[test]
+    fn attention_is_that_of_libtorch() {
+        for (rows, length, heads, kv_heads, dim, causal, p) in
+            [(3, 9, 4, 4, 8, false, 0.0), (2, 33, 6, 2, 32, true, 0.0), (1, 1, 2, 2, 7, false, 0.0), (4, 18, 4, 2, 16, false, 0.4)]
+        {
+            let spec = AttentionSpec { heads, kv_heads, head_dim: dim, scale: 0.3, dropout: p };
+            let (q, k, v) =
+                (random(&[rows, length, heads * dim], 1), random(&[rows, length, kv_heads * dim], 2), random(&[rows, length, kv_heads * dim], 3));
+            let options = (Kind::Float, Device::Cpu);
+            let mask = if causal {
+                let above = Tensor::ones([length, length], options).triu(1) * f64::from(f32::MIN);
+                above.view([1, 1, length, length])
+            } else {
+                // The last token of every second row is padding.
+                let mask = Tensor::zeros([rows, 1, 1, length], options);
+                (0..rows).step_by(2).filter(|_| length > 1).for_each(|row| {
+                    let _ = mask.get(row).narrow(-1, length - 1, 1).fill_(f64::from(f32::MIN));
+                });
+                mask
+            };
+            let attend = |q: &Tensor, k: &Tensor, v: &Tensor| {
+                tch::manual_seed(11);
+                attention(q, k, v, &mask, &spec, p).unwrap().unwrap()
+            };
+            // The same key drops the same elements of probabilities as of anything else.
+            tch::manual_seed(11);
+            let ones = Tensor::ones([rows, heads, length, length], options);
+            let kept = if p > 0.0 { dropout(&ones, p).unwrap().unwrap() } else { ones };
+            let (ours, theirs) = (attend(&q, &k, &v), plain_attention(&q, &k, &v, &mask, &spec, &kept));
+            close(&ours, &theirs, "output");
+            let inputs = [&q, &k, &v];
+            for (ours, theirs) in gradients(&ours, &inputs).iter().zip(gradients(&theirs, &inputs)) {
+                close(ours, &theirs, "gradient");
+            }
+        }
+    }
+
+    #[test]
+    fn bfloat16_is_read_and_written_as_such() {
+        let half = |x: &Tensor| x.detach().to_kind(Kind::BFloat16).set_requires_grad(true);
+        let (x, residual) = (half(&random(&[20, 64], 1)), random(&[20, 64], 2));
+        let (weight, bias) = (random(&[64], 3), random(&[64], 4));
+        let out = residual_norm(&x, &residual, &weight, &bias, 0.0, 1e-5).unwrap().unwrap();
+        close(&out, &(x.to_kind(Kind::Float) + &residual).layer_norm([64], Some(&weight), Some(&bias), 1e-5, true), "norm");
+        assert_eq!(gradients(&out, &[&x])[0].kind(), Kind::BFloat16);
+        let spec = AttentionSpec { heads: 4, kv_heads: 4, head_dim: 16, scale: 0.25, dropout: 0.0 };
+        let (q, mask) = (x.view([2, 10, 64]), Tensor::zeros([1, 1, 1, 10], (Kind::Float, Device::Cpu)));
+        let out = attention(&q, &q, &q, &mask, &spec, 0.0).unwrap().unwrap();
+        assert_eq!((out.kind(), gradients(&out, &[&x])[0].kind()), (Kind::BFloat16, Kind::BFloat16));
+    }
+}
