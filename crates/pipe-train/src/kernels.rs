@@ -42,7 +42,25 @@ fn checked(made: *mut C_tensor, doing: &str) -> Result<Tensor> {
 }
 
 fn is_on_cpu(x: &Tensor, kinds: &[Kind]) -> bool {
+    #[cfg(test)]
+    if LIBTORCH_ALONE.get() {
+        return false;
+    }
     x.device() == Device::Cpu && kinds.contains(&x.kind())
+}
+
+#[cfg(test)]
+thread_local! {
+    static LIBTORCH_ALONE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs without these operations, with libtorch's own dropout.
+#[cfg(test)]
+pub(crate) fn with_libtorch_alone<T>(run: impl FnOnce() -> T) -> T {
+    LIBTORCH_ALONE.set(true);
+    let result = run();
+    LIBTORCH_ALONE.set(false);
+    result
 }
 
 /// Rows of a table that is trained, whose gradient goes right to where the table's gradients are added up; absent where libtorch

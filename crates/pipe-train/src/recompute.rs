@@ -253,6 +253,10 @@ impl Backend for Segmented<'_> {
         self.operation(Some(module), &[x], |x| self.inner.layer_norm(module, x[0], eps))
     }
 
+    fn residual_dropout_norm(&self, module: &str, x: &Rc<Value>, residual: &Rc<Value>, p: f64, eps: f64) -> Result<Rc<Value>> {
+        self.operation(Some(module), &[x, residual], |x| self.inner.residual_dropout_norm(module, x[0], x[1], p, eps))
+    }
+
     fn attention(&self, q: &Rc<Value>, k: &Rc<Value>, v: &Rc<Value>, mask: &Rc<Value>, spec: &AttentionSpec) -> Result<Rc<Value>> {
         self.operation(None, &[q, k, v, mask], |x| self.inner.attention(x[0], x[1], x[2], x[3], spec))
     }
