@@ -55,7 +55,7 @@ pub(crate) fn llama<B: Backend>(backend: &B, config: &ModelConfig, inputs: &Mode
             masks.insert(*window, backend.causal_mask(&inputs.attention_mask, *window)?);
         }
     }
-    let mut hidden = backend.embedding("model.embed_tokens", &inputs.input_ids, config.pad_token_id)?;
+    let mut hidden = backend.embedding("model.embed_tokens", &inputs.input_ids, config.decoder.embedding_padding)?;
     for layer in 0..config.layers {
         hidden = llama_layer(backend, config, layer, &hidden, &masks[&config.decoder.windows[layer]], &angles)?;
     }

@@ -16,18 +16,19 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// From `rope_theta` and `rope_scaling`, or the `rope_parameters` that transformers 5 writes in their place.
+    /// From `rope_theta` and `rope_scaling`, or the `rope_parameters` that transformers 5 writes in their place. Where a config has
+    /// both, `rope_scaling` counts, as in transformers: somebody added it.
     pub(crate) fn read(config: &Fields<'_>, head_dim: i64, max_positions: i64) -> Result<Rotary> {
         if head_dim % 2 != 0 {
             return Err(Error::input(format!("`head_dim` is {head_dim}, rotary embeddings need an even one")));
         }
-        let scaling = match config.mapping("rope_parameters")? {
-            Some(fields) => Some(fields),
-            None => config.mapping("rope_scaling")?,
-        };
         let nothing = serde_json::Map::new();
-        let scaling = scaling.unwrap_or(Fields::new(&nothing, "rope_scaling"));
-        let theta = scaling.positive("rope_theta", None)?.map_or_else(|| config.positive("rope_theta", Some(10_000.0)), |theta| Ok(Some(theta)))?;
+        let parameters = config.mapping("rope_parameters")?.unwrap_or(Fields::new(&nothing, "rope_parameters"));
+        let scaling = config.mapping("rope_scaling")?.filter(|fields| !fields.is_empty()).unwrap_or(parameters);
+        let mut theta = None;
+        for fields in [&scaling, &parameters, config] {
+            theta = theta.or(fields.positive("rope_theta", None)?);
+        }
         for fields in [config, &scaling] {
             if fields.number("partial_rotary_factor", Some(1.0))? != Some(1.0) {
                 return Err(fields.unsupported("partial_rotary_factor", "1.0"));

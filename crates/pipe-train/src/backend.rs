@@ -50,7 +50,7 @@ pub(crate) fn is_out_of_memory(error: &Error) -> bool {
 }
 
 fn says_out_of_memory(text: &str) -> bool {
-    text.contains("out of memory") || text.contains("can't allocate memory")
+    ["out of memory", "can't allocate memory", "bad_alloc"].iter().any(|words| text.contains(words))
 }
 
 impl<'p> TorchBackend<'p> {
@@ -159,6 +159,10 @@ impl Backend for TorchBackend<'_> {
             let (rows, length, dim) = (size[0], size[1], spec.head_dim);
             // [B, L, heads · dim] → [B, heads, L, dim]
             let queries = q.f_view([rows, length, spec.heads, dim])?.f_transpose(1, 2)?;
+            // In half precision a product that is not scaled yet may be too large for its type.
+            let scaled_before = q.kind() == Kind::Half;
+            let queries = if scaled_before { queries.f_mul_scalar(spec.scale)? } else { queries };
+            let scale = if scaled_before { 1.0 } else { spec.scale };
             // [B, L, kv_heads · dim] → the same, each head as often as queries share it.
             let shared = |x: &Tensor| {
                 let (kv_heads, groups) = (spec.kv_heads, spec.heads / spec.kv_heads);
@@ -169,7 +173,7 @@ impl Backend for TorchBackend<'_> {
                 heads.f_unsqueeze(2)?.f_expand([rows, kv_heads, groups, length, dim], false)?.f_reshape([rows, spec.heads, length, dim])
             };
             let scores = queries.f_matmul(&shared(k)?.f_transpose(2, 3)?)?;
-            let probabilities = (scores.f_to_kind(Kind::Float)?.f_mul_scalar(spec.scale)?.f_add(mask)?).f_softmax(-1, Kind::Float)?;
+            let probabilities = (scores.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?.f_add(mask)?).f_softmax(-1, Kind::Float)?;
             let probabilities = if self.training && spec.dropout > 0.0 { probabilities.f_dropout(spec.dropout, true)? } else { probabilities };
             let context = probabilities.f_to_kind(v.kind())?.f_matmul(&shared(v)?)?;
             context.f_transpose(1, 2)?.f_reshape([rows, length, spec.heads * dim])

@@ -135,6 +135,10 @@ impl Checkpoints {
             optimizer.restore(&weights::read(&self.path(step).join(OPTIMIZER))?)?;
             return Ok(Some(record.state));
         }
+        // None can be gone back to: what is left of them would be taken for those of the training that begins now.
+        for step in self.steps()? {
+            self.remove(step)?;
+        }
         Ok(None)
     }
 

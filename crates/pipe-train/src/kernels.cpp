@@ -45,7 +45,7 @@ struct Dropout {
 
   Dropout(double p, int64_t bits)
       : key{static_cast<uint32_t>(bits), static_cast<uint32_t>(static_cast<uint64_t>(bits) >> 32)},
-        threshold(static_cast<uint32_t>(std::llround(p * 4294967296.0))),
+        threshold(static_cast<uint32_t>(std::min<long long>(std::llround(p * 4294967296.0), UINT32_MAX))),
         scale(static_cast<float>(1.0 / (1.0 - p))) {}
 };
 
@@ -67,8 +67,10 @@ inline uint32_t mix(uint32_t x) {
 inline uint32_t number(uint32_t index, uint32_t key0, uint32_t key1) { return mix(mix(index ^ key0) + key1); }
 
 // e^x for x <= 0, within two units in the last place: the reduction and polynomial of Cephes' expf (Moshier).
+// What is smaller than any normal number is 0, as masked probabilities are to be: numbers that are not slow down what follows.
 inline float exponential(float x) {
-  x = x < -87.0f ? -87.0f : x;
+  const bool vanishes = x < -87.0f;
+  x = vanishes ? -87.0f : x;
   float n = __builtin_rintf(x * 1.44269504088896341f);
   float r = __builtin_fmaf(n, -0.693359375f, x);
   r = __builtin_fmaf(n, 2.12194440e-4f, r);
@@ -83,7 +85,7 @@ inline float exponential(float x) {
   std::memcpy(&bits, &y, sizeof bits);
   bits += static_cast<int32_t>(n) << 23;
   std::memcpy(&y, &bits, sizeof y);
-  return y;
+  return vanishes ? 0.0f : y;
 }
 
 // c[m, n] += a[m, k] · b[k, n] in row-major order; `a` is read with any strides, so that it may be a transpose. For matrices

@@ -78,7 +78,9 @@ pub(crate) fn embedding(table: &Tensor, ids: &Tensor, padding: Option<i64>) -> R
 pub(crate) fn residual_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, p: f64, eps: f64) -> Result<Option<Tensor>> {
     let float = [Kind::Float];
     let fits = is_on_cpu(x, &[Kind::Float, Kind::BFloat16]) && [residual, weight, bias].iter().all(|other| is_on_cpu(other, &float));
-    if !fits || x.size() != residual.size() {
+    let size = residual.size();
+    let width = [size.last().copied().unwrap_or_default()];
+    if !fits || x.size() != size || weight.size() != width || bias.size() != width {
         return Ok(None);
     }
     // SAFETY: live tensors of the types and shapes that were checked; no exception gets out.
@@ -99,7 +101,13 @@ pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Option<Tensor>> {
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec: &AttentionSpec, p: f64) -> Result<Option<Tensor>> {
     let kind = [q.kind()];
     let fits = is_on_cpu(q, &[Kind::Float, Kind::BFloat16]) && is_on_cpu(k, &kind) && is_on_cpu(v, &kind) && is_on_cpu(mask, &[Kind::Float]);
-    if !fits || q.size()[1] > MAX_ATTENTION_LENGTH || q.size()[1] != k.size()[1] {
+    let (heads, kv_heads, dim) = (spec.heads, spec.kv_heads, spec.head_dim);
+    let &[rows, length, width] = q.size().as_slice() else { return Ok(None) };
+    let shared = [rows, length, kv_heads * dim];
+    let masked = matches!(mask.size().as_slice(), &[of_rows, 1, of_length, last]
+        if (of_rows == 1 || of_rows == rows) && (of_length == 1 || of_length == length) && last == length);
+    let shaped = width == heads * dim && k.size() == shared && v.size() == shared && kv_heads > 0 && heads % kv_heads == 0 && masked;
+    if !fits || !shaped || length > MAX_ATTENTION_LENGTH {
         return Ok(None);
     }
     // SAFETY: as above.

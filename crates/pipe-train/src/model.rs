@@ -78,7 +78,11 @@ impl Model {
         self.config.check_length(batch.length)?;
         let shape = [batch.rows.len() as i64, batch.length as i64];
         let matrix = |values: &[i64]| {
-            Tensor::f_from_slice(values).and_then(|flat| flat.f_view(shape)).map(|matrix| Rc::new(matrix.to_device(self.device))).map_err(torch_error)
+            Tensor::f_from_slice(values)
+                .and_then(|flat| flat.f_view(shape))
+                .and_then(|matrix| matrix.f_to_device(self.device))
+                .map(Rc::new)
+                .map_err(torch_error)
         };
         Ok(ModelInputs {
             input_ids: matrix(&batch.input_ids)?,

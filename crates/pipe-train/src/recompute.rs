@@ -99,7 +99,7 @@ pub(crate) fn backward(model: &Model, batch: &Batch, loss: &dyn Fn(&Tensor) -> R
         for (id, leaf) in leaves {
             let gradient = leaf.grad();
             if gradient.defined() {
-                let sum = gradients.remove(&id).map_or_else(|| gradient.shallow_clone(), |other| other + &gradient);
+                let sum = gradients.remove(&id).map_or_else(|| Ok(gradient.shallow_clone()), |other| other.f_add(&gradient)).map_err(torch_error)?;
                 gradients.insert(id, sum);
             }
         }

@@ -85,7 +85,7 @@ fn tokenizer(gguf: &Gguf<'_>) -> Result<Tokenizer> {
         "added_tokens": added.collect::<Vec<_>>(),
         "normalizer": null,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": post_processor(gguf, &tokens, byte_level(true))?,
+        "post_processor": post_processor(gguf, &tokens, byte_level(true), whole_words_first)?,
         "decoder": byte_level(true),
         "model": {
             "type": "BPE",
@@ -105,13 +105,14 @@ fn tokenizer(gguf: &Gguf<'_>) -> Result<Tokenizer> {
     Tokenizer::from_bytes(bytes).map_err(|_| Error::input("its tokenizer does not hold together: a merge makes no token, or a token is missing"))
 }
 
-/// The text between the tokens that the model was trained to see around it.
-fn post_processor(gguf: &Gguf<'_>, tokens: &[&str], plain: Value) -> Result<Value> {
-    let around = |kind: &str| -> Result<Option<(i64, &str)>> {
+/// The text between the tokens that the model was trained to see around it. `begins`: it begins with one where the file does not say,
+/// as llama.cpp has it for Llama 3.
+fn post_processor(gguf: &Gguf<'_>, tokens: &[&str], plain: Value, begins: bool) -> Result<Value> {
+    let around = |kind: &str, unless_told: bool| -> Result<Option<(i64, &str)>> {
         let token = token(gguf, tokens, kind)?;
-        Ok(if gguf.flag(&format!("tokenizer.ggml.add_{kind}_token"))?.unwrap_or(false) { token } else { None })
+        Ok(if gguf.flag(&format!("tokenizer.ggml.add_{kind}_token"))?.unwrap_or(unless_told) { token } else { None })
     };
-    let (first, last) = (around("bos")?, around("eos")?);
+    let (first, last) = (around("bos", begins)?, around("eos", false)?);
     if first.is_none() && last.is_none() {
         return Ok(plain);
     }

@@ -37,6 +37,7 @@ pub(super) fn gpt2(fields: &Fields<'_>) -> Result<ModelConfig> {
         initializer_range: fields.small("initializer_range", 0.02)?,
         pad_token_id: fields.token("pad_token_id", vocab_size)?,
         decoder: DecoderConfig {
+            embedding_padding: fields.token("pad_token_id", vocab_size)?,
             kv_heads: heads,
             rotary: None,
             windows: vec![None; layers],
@@ -92,6 +93,7 @@ pub(super) fn llama(model_type: &str, fields: &Fields<'_>) -> Result<ModelConfig
         initializer_range: fields.small("initializer_range", 0.02)?,
         pad_token_id: fields.token("pad_token_id", vocab_size)?,
         decoder: DecoderConfig {
+            embedding_padding: fields.token("pad_token_id", vocab_size)?,
             kv_heads,
             rotary: Some(Rotary::read(fields, head_dim, max_positions)?),
             windows: windows(model_type, fields, layers)?,
@@ -112,7 +114,7 @@ fn windows(model_type: &str, fields: &Fields<'_>, layers: usize) -> Result<Vec<O
         "mistral" if fields.is_absent("sliding_window") => Ok(vec![Some(4096); layers]),
         "mistral" => Ok(vec![window; layers]),
         "qwen2" if fields.flag("use_sliding_window", false)? => {
-            let window = window.or(Some(4096));
+            let window = if fields.is_absent("sliding_window") { Some(4096) } else { window };
             let Some(types) = fields.list("layer_types")? else {
                 let first = fields.number("max_window_layers", Some(28.0))?.unwrap_or_default() as usize;
                 return Ok((0..layers).map(|layer| window.filter(|_| layer >= first)).collect());

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::Activation;
 
 /// A mapping of settings, with the name it has in the file. `null` is the same as absent.
+#[derive(Clone, Copy)]
 pub(crate) struct Fields<'r> {
     map: &'r Map<String, Value>,
     /// Of a nested mapping; empty for the file itself.
@@ -24,6 +25,10 @@ impl<'r> Fields<'r> {
 
     fn get(&self, name: &str) -> Option<&'r Value> {
         self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
     }
 
     /// Not there at all, which some classes tell from `null`.

@@ -86,6 +86,8 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// The language model's head is the table of tokens.
     pub tied_embeddings: bool,
+    /// The token whose embedding learns nothing: the padding of the config as it was read, as transformers has it.
+    pub embedding_padding: Option<i64>,
     /// What each layer's scores are multiplied by.
     pub score_scales: Vec<f64>,
 }

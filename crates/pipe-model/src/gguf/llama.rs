@@ -127,7 +127,12 @@ impl<'m> Gguf<'m> {
         }
         let key = |name: &str| format!("llama.rope.scaling.{name}");
         Ok(match self.text(&key("type"))? {
-            None | Some("none") => Value::Null,
+            // The key of older files.
+            None => match self.float("llama.rope.scale_linear")?.filter(|factor| *factor != 1.0) {
+                Some(factor) => json!({"rope_type": "linear", "factor": factor}),
+                None => Value::Null,
+            },
+            Some("none") => Value::Null,
             Some(kind) => json!({
                 "rope_type": kind,
                 "factor": self.float(&key("factor"))?,

@@ -70,11 +70,20 @@ impl<'t> Trainer<'t> {
         }
         let steps_per_epoch = steps_per_epoch(config, rows.len())?;
         let total = if config.max_steps > 0 { config.max_steps as u64 } else { (steps_per_epoch as f64 * config.num_train_epochs).ceil() as u64 };
+        let intervals = Intervals::new(config, steps_per_epoch, total);
+        // The last step is evaluated, unless the delay goes beyond it.
+        if config.eval_strategy != IntervalStrategy::No && !intervals.evaluates_at(total) {
+            return Err(Error::usage(format!(
+                "`eval_delay` is {}, and the training ends before that: no model would be evaluated",
+                config.eval_delay
+            ))
+            .hint(format!("lower it (the training has {total} steps of {steps_per_epoch} an epoch), or set `eval_strategy: no`")));
+        }
         Ok(Trainer {
             loss: Loss::new(config, &labels, &counts)?,
             optimizer,
             schedule: Schedule::new(config, total),
-            intervals: Intervals::new(config, steps_per_epoch, total),
+            intervals,
             checkpoints: Checkpoints::new(paths.scratch, config.save_total_limit),
             events: EventFile::create(&paths.record.join("tensorboard"))?,
             state: TrainerState {

@@ -64,6 +64,8 @@ impl TrainConfig {
             ("max_eval_samples", self.max_eval_samples.unwrap_or(1)),
             ("save_total_limit", self.save_total_limit.unwrap_or(1)),
             ("torch_threads", self.torch_threads.unwrap_or(1)),
+            // With 0 there would be no evaluation to be patient after.
+            ("early_stopping_patience", self.early_stopping_patience.unwrap_or(1) as usize),
         ] {
             if value == 0 {
                 return Err(Complaint::new(setting, format!("`{setting}` must be at least 1")));
