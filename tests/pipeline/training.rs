@@ -53,6 +53,7 @@ fn what_cannot_be_is_refused_before_anything_runs() {
         ("fp16=true", ["`fp16` is of GPUs", "bf16: true"]),
         ("optim=adam", ["not one of the possible values", "optim"]),
         ("lr_scheduler_kwargs={ num_cycles: 2 }", ["the schedule `linear` has no `num_cycles`", "it takes none"]),
+        ("early_stopping_patience=0", ["`early_stopping_patience` must be at least 1", "early_stopping_patience"]),
         ("class_weights={ negative: -1 }", ["at least 0", "class_weights"]),
     ] {
         project.run(&["--set", &format!("train.with.{setting}")]).fails(2, &words);

@@ -236,6 +236,18 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn checkpoints_that_none_goes_back_to_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = two(folder.path());
+        for step in [10, 20] {
+            std::fs::write(checkpoints.path(step).join(MODEL), b"cut").unwrap();
+        }
+        let parameters = parameters(0.0);
+        assert!(checkpoints.resume(&parameters, &mut optimizer(&parameters), false).unwrap().is_none());
+        assert!(checkpoints.steps().unwrap().is_empty());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 

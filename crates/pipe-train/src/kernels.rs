@@ -260,6 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_masked_counts_nothing_and_what_does_not_fit_is_libtorch_s() {
+        let spec = AttentionSpec { heads: 2, kv_heads: 1, head_dim: 4, scale: 0.5, dropout: 0.0 };
+        let options = (Kind::Float, Device::Cpu);
+        let (q, k, mask) = (random(&[1, 3, 8], 1), random(&[1, 3, 4], 2), Tensor::zeros([1, 1, 1, 3], options));
+        let _ = mask.narrow(-1, 2, 1).fill_(f64::from(f32::MIN));
+        let v = random(&[1, 3, 4], 3).detach();
+        let attend = |masked: f64| {
+            let _ = v.narrow(1, 2, 1).fill_(masked);
+            attention(&q, &k, &v, &mask, &spec, 0.0).unwrap().unwrap()
+        };
+        // Of any size: 0 times it is 0.
+        assert_eq!(attend(3e38), attend(0.0));
+        let fits = |q: &Tensor, k: &Tensor, mask: &Tensor, spec: &AttentionSpec| attention(q, k, &v, mask, spec, 0.0).unwrap().is_some();
+        assert!(fits(&q, &k, &mask, &spec));
+        assert!(!fits(&q, &q, &mask, &spec));
+        assert!(!fits(&q, &k, &mask.narrow(-1, 0, 2), &spec));
+        assert!(!fits(&q, &k, &mask, &AttentionSpec { kv_heads: 2, ..spec }));
+        let narrow = Tensor::ones([7], options);
+        assert!(residual_norm(&q, &q, &narrow, &narrow, 0.0, 1e-5).unwrap().is_none());
+        let nothing = dropout(&Tensor::ones([100], options), 1.0 - 1e-12).unwrap().unwrap();
+        assert_eq!(f64::try_from(nothing.abs().max()).unwrap(), 0.0);
+    }
+
+    #[test]
     fn bfloat16_is_read_and_written_as_such() {
         let half = |x: &Tensor| x.detach().to_kind(Kind::BFloat16).set_requires_grad(true);
         let (x, residual) = (half(&random(&[20, 64], 1)), random(&[20, 64], 2));

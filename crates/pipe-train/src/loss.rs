@@ -49,8 +49,9 @@ impl Loss {
 
     /// The loss of logits `[B, C]` in f32 against labels `[B]`, summed over the rows.
     pub(crate) fn sum(&self, logits: &Tensor, labels: &[i64]) -> Result<Tensor> {
-        let labels = Tensor::from_slice(labels).to_device(logits.device());
-        let weights = self.weights.as_ref().map(|weights| Tensor::from_slice(weights).to_device(logits.device()));
+        let labels = Tensor::from_slice(labels).f_to_device(logits.device()).map_err(torch_error)?;
+        let weights = self.weights.as_ref().map(|weights| Tensor::from_slice(weights).f_to_device(logits.device()));
+        let weights = weights.transpose().map_err(torch_error)?;
         if self.focal_gamma > 0.0 {
             return self.focal(logits, &labels, weights.as_ref()).map_err(torch_error);
         }

@@ -197,6 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn llama_3_begins_a_text_with_its_token_where_the_file_does_not_say() {
+        let (given, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, begins) in [("llama3-gguf", true), ("llama-gguf", false)] {
+            let mut bytes = std::fs::read(fixture().with_file_name(name).join("model.gguf")).unwrap();
+            // Another key of the same length.
+            let (told, silent) = (b"tokenizer.ggml.add_bos_token", b"tokenizer.ggml.add_bos_tokem");
+            if let Some(at) = bytes.windows(told.len()).position(|window| window == told) {
+                bytes[at..at + silent.len()].copy_from_slice(silent);
+            }
+            std::fs::write(given.path().join("model.gguf"), bytes).unwrap();
+            let folder = unpacked(given.path(), into.path()).unwrap();
+            let tokenizer = Tokenizer::from_file(folder.join(TOKENIZER)).unwrap();
+            let first = tokenizer.encode("the", true).unwrap().get_tokens()[0].clone();
+            assert_eq!(first == "<|im_start|>", begins, "{name}: {first}");
+        }
+    }
+
+    #[test]
     fn a_tokenizer_beside_the_file_comes_first() {
         let (given, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::copy(fixture().join("model.gguf"), given.path().join("model.gguf")).unwrap();

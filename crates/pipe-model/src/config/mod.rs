@@ -316,11 +316,26 @@ mod tests {
         parameters["rope_theta"] = 500.0.into();
         assert_eq!(rotary(json!({"rope_theta": 500.0, "rope_scaling": scaling})), rotary(json!({"rope_parameters": parameters})));
         assert_eq!(rotary(json!({"rope_theta": 10000.0, "rope_scaling": null})), rotary(json!({})));
+        // What was added to a config that transformers 5 wrote counts.
+        let linear = json!({"type": "linear", "factor": 4.0});
+        assert_eq!(
+            rotary(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "rope_scaling": linear.clone()})),
+            rotary(json!({"rope_theta": 500.0, "rope_scaling": linear}))
+        );
         // Dynamic scaling begins beyond the positions that a row may have.
         assert_eq!(rotary(json!({"rope_scaling": {"type": "dynamic", "factor": 4.0}})), rotary(json!({})));
         let heads = |other| config("gpt2", other).unwrap().heads;
         assert_eq!(heads(json!({"n_head": 8})), 8);
         assert_eq!(heads(json!({})), 4);
+    }
+
+    #[test]
+    fn a_decoder_s_padding_is_the_rows_but_its_table_learns_as_before() {
+        for (given, learns_nothing) in [(json!({}), None), (json!({"pad_token_id": 3}), Some(3))] {
+            let mut config = config("llama", given).unwrap();
+            config.pad_with(7).unwrap();
+            assert_eq!((config.pad_token_id, config.decoder.embedding_padding), (Some(7), learns_nothing));
+        }
     }
 
     #[test]
@@ -332,6 +347,7 @@ mod tests {
         assert_eq!(windows("mistral", json!({"num_key_value_heads": 2})), [Some(4096), Some(4096)]);
         assert_eq!(windows("qwen2", json!({"sliding_window": 8, "max_window_layers": 1})), [None, None]);
         assert_eq!(windows("qwen2", json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 1})), [None, Some(8)]);
+        assert_eq!(windows("qwen2", json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})), [None, None]);
         let types = json!({"use_sliding_window": true, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]});
         assert_eq!(windows("qwen2", types), [Some(8), None]);
     }

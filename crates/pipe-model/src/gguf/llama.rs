@@ -126,6 +126,9 @@ impl<'m> Gguf<'m> {
             return self.llama3_scaling(&factors.to_f32());
         }
         let key = |name: &str| format!("llama.rope.scaling.{name}");
+        if let Some(factor) = self.float(&key("attn_factor"))?.filter(|factor| *factor != 1.0) {
+            return Err(Error::input(format!("`{}` is {factor}, only 1 is supported", key("attn_factor"))));
+        }
         Ok(match self.text(&key("type"))? {
             // The key of older files.
             None => match self.float("llama.rope.scale_linear")?.filter(|factor| *factor != 1.0) {

@@ -25,6 +25,16 @@ fn assert_close(found: &BTreeMap<String, Tensor>, expected: &BTreeMap<String, Te
 }
 
 #[test]
+fn a_delay_beyond_the_end_is_refused() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = sample_tokens(folder.path());
+    let late = TrainConfig { eval_strategy: IntervalStrategy::Epoch, eval_delay: 3.0, ..exact() };
+    let error = attempt(&tokens, &folder.path().join("late"), &late, &Silent).unwrap_err();
+    assert!(error.message.contains("`eval_delay` is 3, and the training ends before that"), "{error}");
+}
+
+#[test]
 fn accumulation_equals_the_full_batch() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
