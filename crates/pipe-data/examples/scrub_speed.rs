@@ -1,6 +1,6 @@
 //! How fast personal data is found and replaced, on one thread: `cargo xtask pii-report --speed`.
 //!
-//! Generated texts of four kinds. Times are those of the thread's processor where the system tells them, so that a busy
+//! Generated texts of five kinds. Times are those of the thread's processor where the system tells them, so that a busy
 //! machine does not count. An argument chooses the kinds whose names hold it.
 
 use std::time::Instant;
