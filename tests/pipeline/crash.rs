@@ -45,12 +45,13 @@ fn killed_in_each_commit(point: &str) {
     let expected = undisturbed();
     let project = Project::new();
     let mut kills = usize::from(dies_at(&project, &format!("{point}=kill")));
-    // The first commit of each further run is that of the stage that was broken off, the second is broken off.
+    // The first commit of each further run is that of the stage that was broken off, the second is broken off. Where two
+    // stages run side by side, the second may take the first with it, so that no run commits more than one.
     while dies_at(&project, &format!("{point}=kill@2")) {
         kills += 1;
-        assert!(kills <= 6, "a stage was broken off twice");
+        assert!(kills < 12, "no run gets any further");
     }
-    assert_eq!(kills, 6, "one for each stage");
+    assert!(kills >= 6, "each stage's commit is broken off, and {kills} runs were");
     ends_undisturbed(&project, &expected);
 }
 
