@@ -1,7 +1,7 @@
 //! Batches of token rows, and the two boundaries that they cross. Arrow ends before them, tensors begin after:
 //! everything here is plain vectors.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Token rows padded to one length. All matrices are row-major `[rows, length]`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -11,11 +11,35 @@ pub struct Batch {
     /// Index of each row in its [`BatchSource`].
     pub rows: Vec<usize>,
     pub input_ids: Vec<i64>,
-    /// 1 for a token, 0 for padding.
+    /// 0 for padding; for a token 1, or the number of its document where a row holds several, from 1 on: a token sees those
+    /// of its own number.
     pub attention_mask: Vec<i64>,
     pub token_type_ids: Vec<i64>,
-    /// One class per row; empty where the source has no labels.
-    pub labels: Vec<i64>,
+    pub labels: Labels,
+    /// Where scores are wanted, as `row · length + position`, ascending; absent: for rows as a whole, or everywhere.
+    pub slots: Option<Vec<i64>>,
+}
+
+/// What a model is to give for the rows of a [`Batch`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Labels {
+    /// Nothing is known.
+    #[default]
+    None,
+    /// A class for each row, or for each of the batch's slots.
+    Classes(Vec<i64>),
+    /// 1 for each class that a row has, 0 for the others, row-major `[rows, classes]`.
+    Flags(Vec<f32>),
+    /// A number for each row.
+    Values(Vec<f32>),
+    /// The first and the last token of each row's answer.
+    Spans(Vec<[i64; 2]>),
+}
+
+impl Labels {
+    pub fn is_none(&self) -> bool {
+        *self == Labels::None
+    }
 }
 
 /// Rows of tokens that can be put together to batches in any order.
@@ -30,7 +54,8 @@ pub trait BatchSource {
     fn row_id(&self, row: usize) -> String;
 }
 
-/// Scores per class, row-major `[rows, classes]`, before softmax.
+/// Scores per class, row-major `[rows, classes]`, before softmax. Where the batch names slots, a row is one of those; where
+/// tokens are scored and it names none, each position is a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logits {
     pub classes: usize,
@@ -46,6 +71,27 @@ impl Logits {
 /// A model that can be asked: libtorch in the worker, ONNX Runtime in `pipe`.
 pub trait Predictor {
     fn predict(&mut self, batch: &Batch) -> Result<Logits>;
+
+    /// How likely the classes that the batch's labels name are: for language models, whose scores are too many to hand over.
+    fn token_scores(&mut self, batch: &Batch) -> Result<TokenScores> {
+        let Labels::Classes(classes) = &batch.labels else { return Err(Error::internal("tokens to be scored without labels")) };
+        let logits = self.predict(batch)?;
+        let mut scores = TokenScores::default();
+        for (row, &class) in logits.rows().zip(classes) {
+            scores.log_probabilities.push(softmax(row)[class as usize].ln() as f32);
+            scores.hits += u64::from(argmax(row) == class as usize);
+        }
+        Ok(scores)
+    }
+}
+
+/// What a language model makes of tokens that are known.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenScores {
+    /// Of each token, natural logarithms.
+    pub log_probabilities: Vec<f32>,
+    /// Tokens that were the likeliest ones.
+    pub hits: u64,
 }
 
 /// Index of the largest value; the first of equals.

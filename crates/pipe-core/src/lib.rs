@@ -17,16 +17,20 @@ pub mod native;
 mod plan;
 mod progress;
 pub mod provenance;
+mod report;
 pub mod schema;
 pub mod source;
+mod task;
 pub mod worker;
 
-pub use batch::{Batch, BatchSource, Logits, Predictor, argmax, batches_by_length, softmax};
+pub use batch::{Batch, BatchSource, Labels, Logits, Predictor, TokenScores, argmax, batches_by_length, softmax};
 pub use error::{Class, Error, IoContext, Result, catch_panic, hide_panics};
-pub use evaluate::{evaluate, unknown_label};
+pub use evaluate::{Evaluation, evaluate, unknown_label};
 pub use failpoint::failpoint;
 pub use plan::{Input, Plan, Step};
 pub use progress::{Progress, Silent};
+pub use report::Report;
+pub use task::Task;
 pub use worker::Summary;
 
 /// Stamped into both programs: a worker of another build is refused.

@@ -53,6 +53,10 @@ impl ClassificationMetrics {
         ClassificationMetrics { classes, confusion: vec![0; classes * classes], loss_sum: 0.0, rows: 0 }
     }
 
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
     /// Adds a batch; every label must be below the number of classes.
     pub fn add(&mut self, logits: &Logits, labels: &[i64]) {
         for (row, &label) in logits.rows().zip(labels) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, IoContext, Result};
+use crate::task::Task;
 
 pub const FILE_NAME: &str = "pipe.json";
 const VERSION: u32 = 1;
@@ -16,6 +17,8 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     pub version: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub task: Task,
     /// Class names in the order of the model's outputs; empty for unlabelled data.
     pub labels: Vec<String>,
     pub tokenize: Tokenization,
@@ -40,8 +43,8 @@ pub struct Tokenization {
 }
 
 impl Provenance {
-    pub fn new(labels: Vec<String>, tokenize: Tokenization, scrub: Value, scrub_digest: String) -> Self {
-        Provenance { version: VERSION, labels, tokenize, scrub, scrub_digest }
+    pub fn new(task: Task, labels: Vec<String>, tokenize: Tokenization, scrub: Value, scrub_digest: String) -> Self {
+        Provenance { version: VERSION, task, labels, tokenize, scrub, scrub_digest }
     }
 
     pub fn read(folder: &Path) -> Result<Provenance> {
@@ -61,6 +64,10 @@ impl Provenance {
 
     /// Refuses data that were made with other classes or another tokenizer than this model.
     pub fn check_data(&self, data: &Provenance) -> Result<()> {
+        if self.task != data.task {
+            return Err(Error::input(format!("the model was trained for {}, these tokens are for {}", self.task.name(), data.task.name()))
+                .hint("use tokens of its own pipeline"));
+        }
         if (&self.labels, &self.tokenize.tokenizer) != (&data.labels, &data.tokenize.tokenizer) {
             return Err(Error::input("the model was trained with other classes or another tokenizer than these tokens")
                 .hint("use tokens of its own pipeline"));
@@ -72,4 +79,8 @@ impl Provenance {
         let path = folder.join(FILE_NAME);
         std::fs::write(&path, serde_json::to_vec_pretty(self).expect("plain data")).doing("write", &path)
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -72,6 +72,9 @@ pub trait Backend {
     /// `x` `[B, L, H]` at the rightmost position where `values` `[B, L]` is not `skip` (the first where all are) → `[B, H]`.
     fn last_token(&self, x: &Self::Tensor, values: &Self::Tensor, skip: i64) -> Result<Self::Tensor>;
 
+    /// `x` `[B, L, H]` at `slots` `[N]`, which count the positions of all rows → `[N, H]`.
+    fn slots(&self, x: &Self::Tensor, slots: &Self::Tensor) -> Result<Self::Tensor>;
+
     /// `layer_norm(module, dropout(x, p) + residual)`.
     fn residual_dropout_norm(&self, module: &str, x: &Self::Tensor, residual: &Self::Tensor, p: f64, eps: f64) -> Result<Self::Tensor> {
         let sum = self.add(&self.dropout(x, p)?, residual)?;
@@ -122,11 +125,13 @@ pub enum Activation {
     Tanh,
 }
 
-/// What a model reads, each `[B, L]`.
+/// What a model reads, each `[B, L]` unless it says otherwise.
 #[derive(Debug, Clone)]
 pub struct ModelInputs<T> {
     pub input_ids: T,
     pub attention_mask: T,
     /// Absent for a model that has no use for them: [`ModelConfig::reads_token_types`](crate::ModelConfig::reads_token_types).
     pub token_type_ids: Option<T>,
+    /// `[N]`: the positions that a head is to score, of all rows one after the other; absent: every one.
+    pub slots: Option<T>,
 }

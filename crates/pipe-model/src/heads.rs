@@ -1,7 +1,7 @@
 //! What stands on top of a model. A head is one function here, its weights in [`parameters`](crate::parameters()), and
 //! its place in [`Head`].
 
-use pipe_core::Result;
+use pipe_core::{Result, Task};
 
 use crate::decoder::{gpt2, llama};
 use crate::encoder::encode;
@@ -12,6 +12,10 @@ use crate::{Activation, Architecture, Backend, ModelConfig, ModelInputs};
 pub enum Head {
     /// One score per class and row.
     SequenceClassification { classes: usize },
+    /// One score per class at every position.
+    TokenClassification { classes: usize },
+    /// Two scores at every position: that the answer begins there, and that it ends there.
+    QuestionAnswering,
     /// One score per token of the vocabulary at every position: what comes next. For decoders.
     CausalLm,
 }
@@ -21,20 +25,56 @@ impl Head {
     pub(crate) fn class(self, family: &str) -> String {
         match self {
             Head::SequenceClassification { .. } => format!("{family}ForSequenceClassification"),
+            Head::TokenClassification { .. } => format!("{family}ForTokenClassification"),
+            Head::QuestionAnswering => format!("{family}ForQuestionAnswering"),
             Head::CausalLm if family == "GPT2" => "GPT2LMHeadModel".into(),
             Head::CausalLm => format!("{family}ForCausalLM"),
         }
     }
 
-    /// The forward pass of a whole model: `[B, classes]`, or `[B, L, vocabulary]`.
+    /// What a model of `task` over `classes` classes has.
+    pub fn of(task: Task, classes: usize) -> Head {
+        match task {
+            Task::SequenceClassification | Task::MultiLabelClassification => Head::SequenceClassification { classes },
+            Task::Regression => Head::SequenceClassification { classes: 1 },
+            Task::TokenClassification => Head::TokenClassification { classes },
+            Task::QuestionAnswering => Head::QuestionAnswering,
+            Task::CausalLm => Head::CausalLm,
+        }
+    }
+
+    /// Scores that it gives for a row or a position of a model of this shape.
+    pub fn scores(self, config: &ModelConfig) -> usize {
+        match self {
+            Head::SequenceClassification { classes } | Head::TokenClassification { classes } => classes,
+            Head::QuestionAnswering => 2,
+            Head::CausalLm => config.vocab_size as usize,
+        }
+    }
+
+    /// The forward pass of a whole model: `[B, classes]`; or, of a head that scores positions, `[B, L, scores]`, and
+    /// `[N, scores]` where the inputs name N slots.
     pub fn forward<B: Backend>(self, backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
         let hidden = match config.architecture {
             Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => encode(backend, config, inputs)?,
             Architecture::Gpt2 => gpt2(backend, config, inputs)?,
             Architecture::Llama => llama(backend, config, inputs)?,
         };
+        if let Head::SequenceClassification { .. } = self {
+            return sequence_classification(backend, config, inputs, &hidden);
+        }
+        // Before the head: a vocabulary's scores of positions that nobody asks about would be most of the work.
+        let hidden = match &inputs.slots {
+            Some(slots) => backend.slots(&hidden, slots)?,
+            None => hidden,
+        };
         match self {
-            Head::SequenceClassification { .. } => sequence_classification(backend, config, inputs, &hidden),
+            Head::SequenceClassification { .. } => unreachable!("answered above"),
+            Head::TokenClassification { .. } => {
+                let module = if config.architecture == Architecture::Llama { "score" } else { "classifier" };
+                backend.linear(module, &backend.dropout(&hidden, config.token_dropout)?)
+            }
+            Head::QuestionAnswering => backend.linear("qa_outputs", &backend.dropout(&hidden, config.answer_dropout)?),
             Head::CausalLm => backend.linear(language_model_head(config), &hidden),
         }
     }

@@ -45,6 +45,15 @@ pub fn parameters(config: &ModelConfig, head: Head) -> Vec<ParameterSpec> {
     }
     match head {
         Head::SequenceClassification { classes } => sequence_classification(&mut specs, config, classes as i64),
+        Head::TokenClassification { classes } => {
+            specs.part = Part::Classes;
+            let module = if config.architecture == Architecture::Llama { "score" } else { "classifier" };
+            specs.matrix(module, [classes as i64, config.hidden_size], true);
+        }
+        Head::QuestionAnswering => {
+            specs.part = Part::Head;
+            specs.matrix("qa_outputs", [2, config.hidden_size], true);
+        }
         Head::CausalLm if config.decoder.tied_embeddings => {}
         Head::CausalLm => specs.matrix("lm_head", [config.vocab_size, config.hidden_size], false),
     }

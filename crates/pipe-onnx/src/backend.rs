@@ -33,6 +33,7 @@ impl<'w> OnnxBackend<'w> {
             input_ids: input("input_ids"),
             attention_mask: input("attention_mask"),
             token_type_ids: token_types.then(|| input("token_type_ids")),
+            slots: None,
         }
     }
 
@@ -398,6 +399,10 @@ impl Backend for OnnxBackend<'_> {
         };
         let first = self.index(0);
         Ok(self.node("Gather", x, &[&first], vec![AttributeProto::int("axis", 1)], &[batch, width]))
+    }
+
+    fn slots(&self, x: &Value, _: &Value) -> Result<Value> {
+        Err(Error::internal(format!("an exported graph scores every position of {}", x.name)))
     }
 
     fn last_token(&self, x: &Value, values: &Value, skip: i64) -> Result<Value> {

@@ -278,6 +278,10 @@ impl Backend for TorchBackend<'_> {
         x.f_select(1, 0).map(Into::into).map_err(torch_error)
     }
 
+    fn slots(&self, x: &Self::Tensor, slots: &Self::Tensor) -> Result<Self::Tensor> {
+        x.f_flatten(0, 1).and_then(|flat| flat.f_index_select(0, slots)).map(Into::into).map_err(torch_error)
+    }
+
     fn last_token(&self, x: &Self::Tensor, values: &Self::Tensor, skip: i64) -> Result<Self::Tensor> {
         let run = || {
             let size = x.size();

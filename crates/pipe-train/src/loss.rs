@@ -2,14 +2,14 @@
 //! divides the sums by the count of the whole effective batch, so no cut into micro-batches changes a gradient.
 
 use pipe_core::config::{ClassWeights, TrainConfig};
-use pipe_core::{Error, Result};
+use pipe_core::{Error, Labels, Result, Task};
 use tch::{Kind, Reduction, TchError, Tensor};
 
 use crate::backend::torch_error;
 
 /// The loss of one training.
 pub(crate) struct Loss {
-    /// What a row of each class weighs; absent where all weigh 1.
+    /// What an item of each class weighs; absent where all weigh 1.
     weights: Option<Vec<f32>>,
     /// The share of the target that is spread over all classes.
     smoothing: f64,
@@ -18,14 +18,15 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// Over `names`, each of which `rows` of the training rows have.
-    pub(crate) fn new(config: &TrainConfig, names: &[String], rows: &[u64]) -> Result<Loss> {
+    /// For a task over the classes `names`, each of which `items` of the training items have.
+    pub(crate) fn new(config: &TrainConfig, task: Task, names: &[String], items: &[u64]) -> Result<Loss> {
+        check(config, task)?;
         let weights = match &config.class_weights {
             None => None,
             Some(ClassWeights::Balanced) => {
-                let total: u64 = rows.iter().sum();
-                let weight = |rows: u64| if rows == 0 { 0.0 } else { total as f64 / (names.len() as f64 * rows as f64) };
-                Some(rows.iter().map(|&rows| weight(rows) as f32).collect())
+                let total: u64 = items.iter().sum();
+                let weight = |items: u64| if items == 0 { 0.0 } else { total as f64 / (names.len() as f64 * items as f64) };
+                Some(items.iter().map(|&items| weight(items) as f32).collect())
             }
             Some(ClassWeights::PerLabel(by_label)) => {
                 if let Some(unknown) = by_label.keys().find(|label| !names.contains(label)) {
@@ -38,24 +39,50 @@ impl Loss {
         Ok(Loss { weights, smoothing: config.label_smoothing_factor, focal_gamma: config.focal_gamma })
     }
 
-    /// What rows with these labels count: their number, or the sum of their weights, by which torch's `CrossEntropyLoss`
-    /// divides too.
-    pub(crate) fn items(&self, labels: impl Iterator<Item = i64>) -> f64 {
-        match &self.weights {
-            None => labels.count() as f64,
-            Some(weights) => labels.map(|label| f64::from(weights[label as usize])).sum(),
+    /// What labels count: classes their number, or the sum of their weights, by which torch's `CrossEntropyLoss` divides too;
+    /// flags and numbers each for itself; an answer once for both of its ends.
+    pub(crate) fn items(&self, labels: &Labels) -> f64 {
+        match (labels, &self.weights) {
+            (Labels::None, _) => 0.0,
+            (Labels::Classes(classes), None) => classes.len() as f64,
+            (Labels::Classes(classes), Some(weights)) => classes.iter().map(|&class| f64::from(weights[class as usize])).sum(),
+            (Labels::Flags(values) | Labels::Values(values), _) => values.len() as f64,
+            (Labels::Spans(spans), _) => spans.len() as f64,
         }
     }
 
-    /// The loss of logits `[B, C]` in f32 against labels `[B]`, summed over the rows.
-    pub(crate) fn sum(&self, logits: &Tensor, labels: &[i64]) -> Result<Tensor> {
-        let labels = Tensor::from_slice(labels).f_to_device(logits.device()).map_err(torch_error)?;
-        let weights = self.weights.as_ref().map(|weights| Tensor::from_slice(weights).f_to_device(logits.device()));
-        let weights = weights.transpose().map_err(torch_error)?;
+    /// The loss of scores in f32 against their labels, summed over the items: `[N, C]` against classes or flags, `[B, 1]`
+    /// against numbers, `[B, L, 2]` against the ends of answers.
+    pub(crate) fn sum(&self, logits: &Tensor, labels: &Labels) -> Result<Tensor> {
+        let on = |tensor: Tensor| tensor.f_to_device(logits.device());
+        let sum = || match labels {
+            Labels::None => Ok(Err(Error::internal("rows to train on without labels"))),
+            Labels::Classes(classes) => self.classes(logits, &on(Tensor::f_from_slice(classes)?)?).map(Ok),
+            Labels::Flags(flags) => {
+                let flags = on(Tensor::f_from_slice(flags)?)?.f_view_as(logits)?;
+                logits.f_binary_cross_entropy_with_logits::<Tensor>(&flags, None, None, Reduction::Sum).map(Ok)
+            }
+            Labels::Values(values) => {
+                let values = on(Tensor::f_from_slice(values)?)?.f_view_as(logits)?;
+                logits.f_mse_loss(&values, Reduction::Sum).map(Ok)
+            }
+            Labels::Spans(spans) => {
+                let spans = on(Tensor::f_from_slice(spans.as_flattened())?)?.f_view([-1, 2])?;
+                let end =
+                    |at| logits.f_select(2, at)?.f_cross_entropy_loss::<Tensor>(&spans.f_select(1, at)?, None, Reduction::Sum, -100, self.smoothing);
+                // The mean of both ends, as transformers takes it.
+                end(0)?.f_add(&end(1)?)?.f_mul_scalar(0.5).map(Ok)
+            }
+        };
+        sum().map_err(torch_error)?
+    }
+
+    fn classes(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
+        let weights = self.weights.as_ref().map(|weights| Tensor::f_from_slice(weights)?.f_to_device(logits.device())).transpose()?;
         if self.focal_gamma > 0.0 {
-            return self.focal(logits, &labels, weights.as_ref()).map_err(torch_error);
+            return self.focal(logits, labels, weights.as_ref());
         }
-        logits.f_cross_entropy_loss(&labels, weights.as_ref(), Reduction::Sum, -100, self.smoothing).map_err(torch_error)
+        logits.f_cross_entropy_loss(labels, weights.as_ref(), Reduction::Sum, -100, self.smoothing)
     }
 
     /// Focal loss (Lin et al. 2017): −(1 − p)^γ · log p of the label.
@@ -69,6 +96,21 @@ impl Loss {
     }
 }
 
+/// Settings that have no meaning for a task are refused, not passed over.
+fn check(config: &TrainConfig, task: Task) -> Result<()> {
+    let classes = matches!(task, Task::SequenceClassification | Task::TokenClassification);
+    for (setting, set, has) in [
+        ("class_weights", config.class_weights.is_some(), classes),
+        ("focal_gamma", config.focal_gamma > 0.0, classes || task == Task::CausalLm),
+        ("label_smoothing_factor", config.label_smoothing_factor > 0.0, !matches!(task, Task::MultiLabelClassification | Task::Regression)),
+    ] {
+        if set && !has {
+            return Err(Error::usage(format!("`{setting}` has no meaning for the task {}", task.name())).hint(format!("remove `{setting}`")));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,11 +120,11 @@ mod tests {
     }
 
     fn loss(config: &TrainConfig) -> Loss {
-        Loss::new(config, &names(), &[8, 4, 0]).unwrap()
+        Loss::new(config, Task::SequenceClassification, &names(), &[8, 4, 0]).unwrap()
     }
 
-    fn example() -> (Tensor, Vec<i64>) {
-        (Tensor::from_slice(&[1.0f32, -2.0, 0.5, 0.3, 0.2, -0.4, -1.0, 2.0, 4.0]).view([3, 3]), vec![0, 1, 1])
+    fn example() -> (Tensor, Labels) {
+        (Tensor::from_slice(&[1.0f32, -2.0, 0.5, 0.3, 0.2, -0.4, -1.0, 2.0, 4.0]).view([3, 3]), Labels::Classes(vec![0, 1, 1]))
     }
 
     fn value(tensor: &Tensor) -> f64 {
@@ -95,9 +137,9 @@ mod tests {
         assert_eq!(loss(&config).weights.unwrap(), [0.5, 1.0, 0.0]);
         let config = TrainConfig { class_weights: Some(ClassWeights::PerLabel([("b".to_owned(), 3.0)].into())), ..TrainConfig::default() };
         let loss = loss(&config);
-        assert_eq!(loss.items([0, 1, 2].into_iter()), 5.0);
+        assert_eq!(loss.items(&Labels::Classes(vec![0, 1, 2])), 5.0);
         let config = TrainConfig { class_weights: Some(ClassWeights::PerLabel([("d".to_owned(), 3.0)].into())), ..TrainConfig::default() };
-        assert!(Loss::new(&config, &names(), &[1, 1, 1]).is_err_and(|error| error.message.contains("`d`")));
+        assert!(Loss::new(&config, Task::SequenceClassification, &names(), &[1, 1, 1]).is_err_and(|error| error.message.contains("`d`")));
     }
 
     #[test]
@@ -108,7 +150,8 @@ mod tests {
         assert!(of(2.0) < of(1.0) && of(1.0) < of(0.0));
         // By hand for the first row.
         let p = 1f64.exp() / (1f64.exp() + (-2f64).exp() + 0.5f64.exp());
-        let first = loss(&TrainConfig { focal_gamma: 2.0, ..TrainConfig::default() }).sum(&logits.narrow(0, 0, 1), &labels[..1]).unwrap();
+        let first =
+            loss(&TrainConfig { focal_gamma: 2.0, ..TrainConfig::default() }).sum(&logits.narrow(0, 0, 1), &Labels::Classes(vec![0])).unwrap();
         assert!((value(&first) + (1.0 - p).powi(2) * p.ln()).abs() < 1e-6);
     }
 
@@ -121,9 +164,9 @@ mod tests {
             ..TrainConfig::default()
         };
         let loss = loss(&config);
-        let mean = value(&loss.sum(&logits, &labels).unwrap()) / loss.items(labels.iter().copied());
+        let mean = value(&loss.sum(&logits, &labels).unwrap()) / loss.items(&labels);
         let weights = Tensor::from_slice(&[1.0f32, 3.0, 0.5]);
-        let expected = logits.cross_entropy_loss(&Tensor::from_slice(&labels), Some(&weights), Reduction::Mean, -100, 0.1);
+        let expected = logits.cross_entropy_loss(&Tensor::from_slice(&[0i64, 1, 1]), Some(&weights), Reduction::Mean, -100, 0.1);
         assert!((mean - value(&expected)).abs() < 1e-6);
     }
 }

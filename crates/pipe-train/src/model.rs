@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
-use pipe_core::{Batch, Error, Logits, Predictor, Result};
+use pipe_core::{Batch, Error, Logits, Predictor, Result, Task};
 use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters};
 use tch::{Device, Kind, Tensor};
 
 use crate::backend::{Parameters, TorchBackend, TrainingOptions, torch_error};
 use crate::weights::{self, Absent, Loaded};
 
-/// A sequence classifier, or a language model, on one device.
+/// A model with the head of its task, on one device.
 pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) head: Head,
@@ -23,11 +23,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// For fine-tuning: a head that is missing, or of other classes than `labels`, starts anew.
-    pub(crate) fn for_training(folder: &Path, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<(Model, Loaded)> {
+    /// For fine-tuning: a head that is missing, or of another task or other classes than `labels`, starts anew.
+    pub(crate) fn for_training(folder: &Path, task: Task, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<(Model, Loaded)> {
         let config = ModelConfig::read(folder)?;
-        let keep = config.labels().is_some_and(|known| known == labels);
-        let head = Head::SequenceClassification { classes: labels.len() };
+        let same_classes = !task.has_classes() || config.labels().is_some_and(|known| known == labels);
+        let keep = same_classes && config.task().is_none_or(|known| known == task);
+        let head = head_of(&config, task, labels.len())?;
         let (parameters, loaded) = weights::load(folder, &config, head, Absent::Drawn { seed: seed as i64, keep }, device)?;
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
@@ -35,9 +36,9 @@ impl Model {
         Ok((Model { config, head, parameters, device, bf16, options: TrainingOptions::default() }, loaded))
     }
 
-    /// A classifier over `labels` whose weights are drawn with `seed`.
-    pub(crate) fn from_scratch(config: ModelConfig, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<Model> {
-        let head = Head::SequenceClassification { classes: labels.len() };
+    /// A model of `task` over `labels` whose weights are drawn with `seed`.
+    pub(crate) fn from_scratch(config: ModelConfig, task: Task, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<Model> {
+        let head = head_of(&config, task, labels.len())?;
         let parameters = weights::fresh(&config, head, seed as i64, device)?;
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
@@ -50,17 +51,23 @@ impl Model {
         self.parameters.values().map(Tensor::numel).sum()
     }
 
-    /// A finished classifier, for evaluation.
+    /// A finished model, for evaluation.
     pub fn open(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
         let config = ModelConfig::read(folder)?;
-        let labels = config.labels().ok_or_else(|| Error::input(format!("{} names no classes (id2label)", folder.join("config.json").display())))?;
-        let head = Head::SequenceClassification { classes: labels.len() };
+        let unknown = || Error::input(format!("{} names no task that is known here (architectures)", folder.join("config.json").display()));
+        let task = config.task().ok_or_else(unknown)?;
+        let labels = config.labels().unwrap_or_default();
+        if task.has_classes() && labels.is_empty() {
+            return Err(Error::input(format!("{} names no classes (id2label)", folder.join("config.json").display())));
+        }
+        let head = head_of(&config, task, labels.len())?;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
         Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
     }
 
     /// A decoder with the head that it was pretrained with.
-    pub fn open_causal_lm(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
+    #[cfg(test)]
+    pub(crate) fn open_causal_lm(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
         let config = ModelConfig::read(folder)?;
         let head = Head::CausalLm;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
@@ -88,6 +95,11 @@ impl Model {
             input_ids: matrix(&batch.input_ids)?,
             attention_mask: matrix(&batch.attention_mask)?,
             token_type_ids: if self.config.reads_token_types() { Some(matrix(&batch.token_type_ids)?) } else { None },
+            slots: batch
+                .slots
+                .as_ref()
+                .map(|slots| Tensor::f_from_slice(slots).and_then(|slots| slots.f_to_device(self.device)).map(Rc::new).map_err(torch_error))
+                .transpose()?,
         })
     }
 
@@ -96,7 +108,7 @@ impl Model {
         TorchBackend::new(&self.parameters, training, self.bf16).with(self.options)
     }
 
-    /// Logits `[rows, classes]`, or `[rows, length, vocabulary]` of a language model, in f32. `training` switches dropout on.
+    /// Scores in f32, of the shape that [`Head::forward`] gives. `training` switches dropout on.
     pub(crate) fn forward(&self, batch: &Batch, training: bool) -> Result<Tensor> {
         let logits = self.head.forward(&self.backend(training), &self.config, &self.inputs(batch)?)?;
         logits.f_to_kind(Kind::Float).map_err(torch_error)
@@ -111,6 +123,16 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// The head of a task, on a model that can have it.
+fn head_of(config: &ModelConfig, task: Task, classes: usize) -> Result<Head> {
+    if task == Task::CausalLm && !config.is_decoder() {
+        let model = config.raw["model_type"].as_str().unwrap_or("model");
+        return Err(Error::usage(format!("a {model} sees the tokens that it would have to predict: it is no causal language model"))
+            .hint("use a GPT-2, Llama, Mistral or Qwen2 model"));
+    }
+    Ok(Head::of(task, classes))
 }
 
 impl Predictor for Model {

@@ -146,6 +146,7 @@ impl<'s> Segmented<'s> {
             input_ids: input(0, &inputs.input_ids),
             attention_mask: input(1, &inputs.attention_mask),
             token_type_ids: inputs.token_type_ids.as_ref().map(|types| input(2, types)),
+            slots: inputs.slots.as_ref().map(|slots| input(3, slots)),
         };
         let result = self.model.head.forward(&self, &self.model.config, &inputs)?;
         Ok((result, self.found.into_inner()))
@@ -295,6 +296,10 @@ impl Backend for Segmented<'_> {
 
     fn columns(&self, x: &Rc<Value>, columns: Range<i64>) -> Result<Rc<Value>> {
         self.operation(None, &[x], |x| self.inner.columns(x[0], columns))
+    }
+
+    fn slots(&self, x: &Rc<Value>, slots: &Rc<Value>) -> Result<Rc<Value>> {
+        self.operation(None, &[x, slots], |x| self.inner.slots(x[0], x[1]))
     }
 
     fn last_token(&self, x: &Rc<Value>, values: &Rc<Value>, skip: i64) -> Result<Rc<Value>> {

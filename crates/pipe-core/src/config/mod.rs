@@ -42,7 +42,7 @@ pub use sql::{SqlConfig, SqlSplit};
 pub use tokenize::{Padding, TokenizeConfig, TokenizerKind, TrainTokenizerConfig, Truncation};
 pub use train::{
     ClassWeights, Device, FreezeConfig, IntervalStrategy, OptimizerArgs, OptimizerName, RampType, SamplingStrategy, SaveStrategy, SchedulerArgs,
-    SchedulerType, Task, ThresholdMode, TrainConfig,
+    SchedulerType, ThresholdMode, TrainConfig,
 };
 pub use units::{ByteSize, HumanDuration};
 
@@ -206,6 +206,8 @@ impl StageConfig {
             StageConfig::Train(config) => {
                 // A recomputed layer gives the bytes of a kept one, and which checkpoints are kept decides nothing.
                 let mut left_out = vec!["model.train_tokenizer", "device", "torch_threads", "gradient_checkpointing", "save_total_limit"];
+                // Tokens of another task are refused, so it decides nothing.
+                left_out.push("task");
                 // A path is keyed by what is there.
                 if !matches!(config.model.new_model(), Some(NewModel::Inline(_))) {
                     left_out.push("model");

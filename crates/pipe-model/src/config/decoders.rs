@@ -34,6 +34,8 @@ pub(super) fn gpt2(fields: &Fields<'_>) -> Result<ModelConfig> {
         hidden_dropout: fields.share("resid_pdrop", 0.1)?,
         attention_dropout: fields.share("attn_pdrop", 0.1)?,
         classifier_dropout: 0.0,
+        token_dropout: token_dropout(fields)?,
+        answer_dropout: 0.0,
         initializer_range: fields.small("initializer_range", 0.02)?,
         pad_token_id: fields.token("pad_token_id", vocab_size)?,
         decoder: DecoderConfig {
@@ -90,6 +92,8 @@ pub(super) fn llama(model_type: &str, fields: &Fields<'_>) -> Result<ModelConfig
         hidden_dropout: 0.0,
         attention_dropout: fields.share("attention_dropout", 0.0)?,
         classifier_dropout: 0.0,
+        token_dropout: token_dropout(fields)?,
+        answer_dropout: 0.0,
         initializer_range: fields.small("initializer_range", 0.02)?,
         pad_token_id: fields.token("pad_token_id", vocab_size)?,
         decoder: DecoderConfig {
@@ -131,4 +135,9 @@ fn windows(model_type: &str, fields: &Fields<'_>, layers: usize) -> Result<Vec<O
         }
         _ => Ok(vec![None; layers]),
     }
+}
+
+/// Before a classifier of tokens, by whichever name the config has for it.
+fn token_dropout(fields: &Fields<'_>) -> Result<f64> {
+    fields.share(fields.either("classifier_dropout", "hidden_dropout"), 0.1)
 }

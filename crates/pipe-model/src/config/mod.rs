@@ -7,7 +7,7 @@ mod fields;
 use std::path::Path;
 
 use pipe_core::provenance::Tokenization;
-use pipe_core::{Error, IoContext, Result};
+use pipe_core::{Error, IoContext, Result, Task};
 use serde_json::{Map, Value, json};
 
 pub(crate) use fields::Fields;
@@ -60,8 +60,12 @@ pub struct ModelConfig {
     pub embedding_dropout: f64,
     pub hidden_dropout: f64,
     pub attention_dropout: f64,
-    /// Dropout before the classifier.
+    /// Dropout before a classifier of rows.
     pub classifier_dropout: f64,
+    /// Dropout before a classifier of tokens.
+    pub token_dropout: f64,
+    /// Dropout before the scores of an answer's ends.
+    pub answer_dropout: f64,
     /// Standard deviation of new weights.
     pub initializer_range: f64,
     pub pad_token_id: Option<i64>,
@@ -200,6 +204,11 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Whether a token sees none after its own.
+    pub fn is_decoder(&self) -> bool {
+        matches!(self.architecture, Architecture::Gpt2 | Architecture::Llama)
+    }
+
     /// Whether it tells the texts of a row apart. With one type alone every token is of that.
     pub fn reads_token_types(&self) -> bool {
         self.type_vocab_size > 1
@@ -226,6 +235,7 @@ impl ModelConfig {
     /// One rate for all dropouts, as the setting `dropout:` asks.
     pub fn set_dropout(&mut self, p: f64) {
         (self.embedding_dropout, self.hidden_dropout, self.attention_dropout, self.classifier_dropout) = (p, p, p, p);
+        (self.token_dropout, self.answer_dropout) = (p, p);
     }
 
     /// `id2label` in the order of the ids, if the config has it.
@@ -234,10 +244,45 @@ impl ModelConfig {
         (0..map.len()).map(|id| map.get(&id.to_string())?.as_str().map(str::to_owned)).collect()
     }
 
-    /// The `config.json` of this model with a classifier over `labels`.
-    pub fn with_classifier(&self, labels: &[String]) -> Map<String, Value> {
-        let mut raw = self.with_head(Head::SequenceClassification { classes: labels.len() });
-        raw.insert("problem_type".into(), "single_label_classification".into());
+    /// What the model was trained for, by the class and the kind of problem that its config names; absent where it names no
+    /// task that is known here, as one that is only pretrained does.
+    pub fn task(&self) -> Option<Task> {
+        let class = self.raw.get("architectures").and_then(|classes| classes.get(0)).and_then(Value::as_str)?;
+        if class.ends_with("ForSequenceClassification") {
+            let kind = self.raw.get("problem_type").and_then(Value::as_str);
+            return match kind {
+                // As transformers guesses it.
+                None if self.labels().is_some_and(|labels| labels.len() == 1) => Some(Task::Regression),
+                None => Some(Task::SequenceClassification),
+                kind => Task::ALL.into_iter().find(|task| task.problem_type() == kind),
+            };
+        }
+        [
+            ("ForTokenClassification", Task::TokenClassification),
+            ("ForQuestionAnswering", Task::QuestionAnswering),
+            ("ForCausalLM", Task::CausalLm),
+            ("LMHeadModel", Task::CausalLm),
+        ]
+        .into_iter()
+        .find_map(|(suffix, task)| class.ends_with(suffix).then_some(task))
+    }
+
+    /// The `config.json` of this model as one of `task` over `labels`.
+    pub fn with_task(&self, task: Task, labels: &[String]) -> Map<String, Value> {
+        let mut raw = self.with_head(Head::of(task, labels.len()));
+        for name in ["problem_type", "id2label", "label2id", "num_labels"] {
+            raw.remove(name);
+        }
+        if let Some(name) = task.problem_type() {
+            raw.insert("problem_type".into(), name.into());
+        }
+        // transformers takes two classes where none are named; a number is one.
+        let number = ["LABEL_0".to_owned()];
+        let labels = match task {
+            Task::Regression => &number,
+            _ if task.has_classes() => labels,
+            _ => return raw,
+        };
         raw.insert("id2label".into(), labels.iter().enumerate().map(|(id, label)| (id.to_string(), Value::from(label.as_str()))).collect());
         raw.insert("label2id".into(), labels.iter().enumerate().map(|(id, label)| (label.clone(), Value::from(id))).collect());
         raw

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::Base;
 use crate::error::{Error, Result};
 use crate::metrics::METRIC_NAMES;
+use crate::task::Task;
 
 pub use freeze::FreezeConfig;
 pub use intervals::{IntervalStrategy, SaveStrategy};
@@ -27,8 +28,8 @@ pub use schedule::{RampType, SchedulerArgs, SchedulerType, ThresholdMode};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// What is learnt.
-    pub task: Task,
+    /// What is learnt; absent: what the rows were tokenized for.
+    pub task: Option<Task>,
     /// A Hugging Face model folder with safetensors; or `{ config: … }` for a model from scratch.
     pub model: Base,
     pub device: Device,
@@ -152,7 +153,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
-            task: Task::SequenceClassification,
+            task: None,
             model: Base::default(),
             device: Device::Auto,
             learning_rate: 5e-5,
@@ -210,13 +211,6 @@ impl Default for TrainConfig {
             torch_threads: None,
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    #[default]
-    SequenceClassification,
 }
 
 /// Where libtorch computes. `auto` is CUDA where a device and its libraries are present, else the CPU.
