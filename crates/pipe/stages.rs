@@ -9,7 +9,7 @@ use pipe_core::key::Components;
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
 use pipe_core::worker::{Command, Request, ResolvedDevice};
-use pipe_core::{Error, IoContext, Progress, Result, Step, Summary};
+use pipe_core::{Error, Evaluation, IoContext, Progress, Result, Step, Summary};
 use pipe_data::TokenSource;
 use pipe_data::ingest::{self, IngestPlaces, IngestSource};
 use pipe_data::predict::{self, Scorer, ScrubAccess, TextPipeline};
@@ -129,9 +129,10 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -
     let data = Provenance::read(tokens)?;
     Provenance::read(model)?.check_data(&data)?;
     let source = TokenSource::open(tokens, &split, &context.pending.scratch())?;
-    let report = pipe_core::evaluate(&mut predictor, &source, &data.labels, config.per_device_eval_batch_size, None, context.progress)?;
+    let evaluation = Evaluation { task: data.task, labels: &data.labels, batch_size: config.per_device_eval_batch_size, rows: None };
+    let report = pipe_core::evaluate(&mut predictor, &source, &evaluation, context.progress)?;
     report.write(&out)?;
-    Ok(report.summary(&config.metrics))
+    Ok(report.summary(&config.metrics(data.task)))
 }
 
 /// The worker scores some real rows, then the graph is recorded and must score them the same.

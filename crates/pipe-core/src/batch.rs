@@ -52,6 +52,33 @@ pub trait BatchSource {
 
     /// The id of a row, for messages.
     fn row_id(&self, row: usize) -> String;
+
+    /// Of question answering: what a row is a window of.
+    fn window(&self, _row: usize) -> Option<Window> {
+        None
+    }
+
+    /// Of question answering: a question by its number.
+    fn question(&self, _question: usize) -> Result<Question> {
+        Err(Error::internal("these rows have no questions"))
+    }
+}
+
+/// A part of a context, with its question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// The number of its question.
+    pub question: usize,
+    /// Start and end of each token in the context, in characters; −1 twice for what is no token of the context.
+    pub offsets: Vec<[i32; 2]>,
+}
+
+/// What is asked about. No `Debug`: raw text.
+pub struct Question {
+    pub id: String,
+    pub context: String,
+    /// The answers that are right; none where the context has none.
+    pub answers: Vec<String>,
 }
 
 /// Scores per class, row-major `[rows, classes]`, before softmax. Where the batch names slots, a row is one of those; where

@@ -23,7 +23,7 @@ pub mod source;
 mod task;
 pub mod worker;
 
-pub use batch::{Batch, BatchSource, Labels, Logits, Predictor, TokenScores, argmax, batches_by_length, softmax};
+pub use batch::{Batch, BatchSource, Labels, Logits, Predictor, Question, TokenScores, Window, argmax, batches_by_length, softmax};
 pub use error::{Class, Error, IoContext, Result, catch_panic, hide_panics};
 pub use evaluate::{Evaluation, evaluate, unknown_label};
 pub use failpoint::failpoint;

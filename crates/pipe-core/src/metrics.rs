@@ -9,11 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{Logits, argmax, softmax};
 use crate::error::{Error, IoContext, Result};
+use crate::task::Task;
 use crate::worker::Summary;
 
 /// What `metrics:`, `gate:` and `metric_for_best_model:` may name.
 pub const METRIC_NAMES: &[&str] =
     &["accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "precision_weighted", "recall_weighted"];
+
+/// What is told of an evaluation in a line.
+pub fn headline(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::SequenceClassification => &["accuracy", "f1_macro"],
+        Task::MultiLabelClassification => &["f1_micro", "f1_macro"],
+        Task::Regression => &["mse", "pearson", "spearman"],
+        Task::TokenClassification => &["precision", "recall", "f1", "accuracy"],
+        Task::QuestionAnswering => &["exact_match", "f1"],
+        Task::CausalLm => &["perplexity", "accuracy"],
+    }
+}
 
 /// Counts of (label, prediction) pairs, and the summed cross-entropy.
 #[derive(Debug, Clone, PartialEq)]

@@ -38,6 +38,12 @@ pub struct Tokenization {
     pub vocab_size: usize,
     /// Rows are pairs of texts.
     pub text_pair: bool,
+    /// Question answering: tokens of the context that a window shares with the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doc_stride: Option<usize>,
+    /// Language models of chats: the Jinja template of a text, where it is not the tokenizer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
     /// Digest of the tokenizer's files.
     pub tokenizer: String,
 }

@@ -134,7 +134,7 @@ fn cut(batch: &Batch, rows: std::ops::Range<usize>, length: usize, room: Room) -
         input_ids: lay_out(&batch.input_ids, room.pad_token_id),
         attention_mask: lay_out(&batch.attention_mask, 0),
         token_type_ids: lay_out(&batch.token_type_ids, room.pad_token_type_id),
-        labels: vec![],
+        ..Batch::default()
     }
 }
 
@@ -173,7 +173,7 @@ fn reference_batch(file: &SafeTensors<'_>, path: &Path, at: usize, classes: usiz
         input_ids: integers("input_ids")?,
         attention_mask: integers("attention_mask")?,
         token_type_ids: integers("token_type_ids")?,
-        labels: vec![],
+        ..Batch::default()
     };
     Ok((batch, logits.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pipe_core::config::{ExportConfig, Padding, ParityConfig, Truncation};
 use pipe_core::native::NativeLibraries;
 use pipe_core::provenance::{Provenance, Tokenization};
-use pipe_core::{Batch, Silent, Summary};
+use pipe_core::{Batch, Silent, Summary, Task};
 use pipe_model::{Head, ModelConfig};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
@@ -49,7 +49,7 @@ impl Tiny {
             "intermediate_size": 20, "max_position_embeddings": MAX_POSITIONS, "type_vocab_size": 2, "hidden_act": activation,
         });
         let config = ModelConfig::from_json(raw.as_object().unwrap().clone()).unwrap();
-        let raw = config.with_classifier(&LABELS.map(String::from));
+        let raw = config.with_task(Task::SequenceClassification, &LABELS.map(String::from));
         let config = ModelConfig::from_json(raw).unwrap();
 
         let mut random = Random(7);
@@ -73,7 +73,7 @@ impl Tiny {
                 input_ids: slots().map(|kept| if kept { 1 + random.below(VOCABULARY - 1) } else { 0 }).collect(),
                 attention_mask: slots().map(i64::from).collect(),
                 token_type_ids: slots().map(|kept| if kept { random.below(2) } else { 0 }).collect(),
-                labels: vec![],
+                ..Batch::default()
             }
         });
         let tiny = Tiny { folder: tempfile::tempdir().unwrap(), config, weights, batches: batches.into() };
@@ -249,8 +249,16 @@ pub(crate) fn provenance() -> Provenance {
         vocab_size: VOCABULARY as usize,
         text_pair: false,
         tokenizer: "digest of the tokenizer".into(),
+        doc_stride: None,
+        chat_template: None,
     };
-    Provenance::new(LABELS.map(String::from).into(), tokenize, json!({ "policy": "standard" }), "digest of the policy".into())
+    Provenance::new(
+        Task::SequenceClassification,
+        LABELS.map(String::from).into(),
+        tokenize,
+        json!({ "policy": "standard" }),
+        "digest of the policy".into(),
+    )
 }
 
 /// Exports with a tolerance of 1e-5.

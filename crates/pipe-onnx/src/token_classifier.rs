@@ -137,7 +137,7 @@ mod tests {
                 attention_mask: ids.iter().flatten().map(|_| 1).collect(),
                 token_type_ids: ids.iter().flatten().map(|_| 0).collect(),
                 input_ids: ids.into_iter().flatten().collect(),
-                labels: vec![],
+                ..Batch::default()
             };
             classifier.score(&batch)
         };

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::config::{Base, NewModel, Scratch, TrainConfig};
-use pipe_core::{Batch, Silent};
+use pipe_core::{Batch, Labels, Silent, Task};
 use pipe_model::{Head, ModelConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::kernels;
 use crate::model::Model;
-use crate::testing::{alone, batch, check_gradients, check_outputs, fixture, norm, sample_tokens, tensors};
+use crate::testing::{alone, batch, check_gradients, check_outputs, classes, fixture, norm, sample_tokens, tensors};
 use crate::trainer::{TrainPaths, train};
 use crate::weights;
 
@@ -35,7 +35,7 @@ fn case(name: &str) -> (Model, BTreeMap<String, Tensor>) {
 
 /// The mean over rows, or over the tokens that come next.
 fn loss(logits: &Tensor, batch: &Batch) -> Tensor {
-    let labels = Tensor::from_slice(&batch.labels);
+    let labels = Tensor::from_slice(classes(batch));
     let (logits, labels) = match logits.size()[..] {
         [rows, length, vocabulary] => {
             let next = labels.view([rows, length]).narrow(1, 1, length - 1).reshape([-1]);
@@ -141,7 +141,7 @@ fn base_models_load_without_their_prefix_and_with_heads_of_other_tasks() {
                 weights.insert("h.0.attn.bias".into(), Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu)));
             }
         });
-        let (model, loaded) = Model::for_training(bare.path(), &labels(), Device::Cpu, false, 1).unwrap();
+        let (model, loaded) = Model::for_training(bare.path(), Task::SequenceClassification, &labels(), Device::Cpu, false, 1).unwrap();
         assert_eq!(loaded.new_modules.iter().map(String::as_str).collect::<Vec<_>>(), new, "{name}");
         for (parameter, expected) in tensors(&fixture("families").join(name).join("model.safetensors")) {
             assert_eq!(model.parameters[&parameter] == expected, parameter.starts_with(prefix), "{name}: {parameter}");
@@ -156,7 +156,8 @@ fn classes_of_another_task_are_drawn_anew_and_what_is_below_is_kept() {
     let _alone = alone();
     let four = ["a", "b", "c", "d"].map(String::from);
     for (name, new) in [("roberta", "classifier.out_proj"), ("distilbert", "classifier"), ("gpt2", "score")] {
-        let (model, loaded) = Model::for_training(&fixture("families").join(name), &four, Device::Cpu, false, 1).unwrap();
+        let (model, loaded) =
+            Model::for_training(&fixture("families").join(name), Task::SequenceClassification, &four, Device::Cpu, false, 1).unwrap();
         assert_eq!(loaded.new_modules.iter().map(String::as_str).collect::<Vec<_>>(), [new], "{name}");
         assert_eq!(model.parameters[&format!("{new}.weight")].size()[0], 4);
     }
@@ -246,7 +247,8 @@ fn a_row_longer_than_the_positions_is_refused() {
             input_ids: vec![7; length],
             attention_mask: vec![1; length],
             token_type_ids: vec![0; length],
-            labels: vec![],
+            labels: Labels::None,
+            slots: None,
         };
         assert_eq!(model.forward(&row(most), false).unwrap().size(), [1, 3]);
         let error = model.forward(&row(most + 1), false).unwrap_err();
@@ -283,7 +285,7 @@ fn a_saved_folder_gives_the_same_logits_and_says_what_it_is() {
         let config = if model.head == Head::CausalLm {
             model.config.with_head(model.head)
         } else {
-            let config = model.config.with_classifier(&labels());
+            let config = model.config.with_task(Task::SequenceClassification, &labels());
             assert_eq!((&config["id2label"]["1"], &config["label2id"]["neutral"]), (&json!("neutral"), &json!(1)));
             config
         };
@@ -303,7 +305,7 @@ fn without_a_padding_token_the_mask_finds_the_last_token_and_a_tokenizer_s_is_ta
     assert!(difference(&model, "gpt2") < 1e-5);
     model.config.pad_with(5).unwrap();
     assert!(difference(&model, "gpt2") < 1e-5);
-    assert_eq!(model.config.with_classifier(&labels())["pad_token_id"], 5);
+    assert_eq!(model.config.with_task(Task::SequenceClassification, &labels())["pad_token_id"], 5);
     let (mut roberta, _) = case("roberta");
     assert!(roberta.config.pad_with(0).unwrap_err().message.contains("pads with token 0, the model's `pad_token_id` is 1"));
     roberta.config.pad_with(1).unwrap();
@@ -370,7 +372,7 @@ fn a_gguf_file_is_a_model_folder() {
 
     let _alone = alone();
     let folder = fixture("families/llama-gguf");
-    let (_, loaded) = Model::for_training(&folder, &labels(), Device::Cpu, false, 1).unwrap();
+    let (_, loaded) = Model::for_training(&folder, Task::SequenceClassification, &labels(), Device::Cpu, false, 1).unwrap();
     assert_eq!(loaded.new_modules.iter().map(String::as_str).collect::<Vec<_>>(), ["score"]);
 
     let two = tempfile::tempdir().unwrap();

@@ -31,7 +31,7 @@ mod weights;
 
 use pipe_core::provenance::Provenance;
 use pipe_core::worker::{Command, Request};
-use pipe_core::{BatchSource, Progress, Result, Summary};
+use pipe_core::{BatchSource, Evaluation, Progress, Result, Summary};
 use pipe_data::TokenSource;
 
 pub use model::Model;
@@ -53,9 +53,10 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             let mut model = Model::open(model, device, config.bf16)?;
             let source = TokenSource::open(tokens, split, scratch)?;
             model.check_rows(source.lengths(), data.tokenize.vocab_size)?;
-            let report = pipe_core::evaluate(&mut model, &source, &data.labels, config.per_device_eval_batch_size, None, progress)?;
+            let evaluation = Evaluation { task: data.task, labels: &data.labels, batch_size: config.per_device_eval_batch_size, rows: None };
+            let report = pipe_core::evaluate(&mut model, &source, &evaluation, progress)?;
             report.write(out)?;
-            Ok(report.summary(&config.metrics))
+            Ok(report.summary(&config.metrics(data.task)))
         }
         Command::Reference { model, tokens, split, rows, out, scratch } => {
             reference::write(&mut Model::open(model, device, false)?, tokens, split, *rows, out, scratch)

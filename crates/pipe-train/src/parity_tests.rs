@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipe_core::Batch;
 use pipe_core::config::{OptimizerName, TrainConfig};
+use pipe_core::{Batch, Task};
 use pipe_model::Backend;
 use serde_json::Value;
 use tch::{Reduction, Tensor};
@@ -17,11 +17,11 @@ use crate::loss_scale::LossScale;
 use crate::model::Model;
 use crate::optimizer::{Optimizer, Rates};
 use crate::schedule::{Plateau, Schedule};
-use crate::testing::{alone, batch, check_gradients, check_outputs, fixture, model, norm, read_json, tensors};
+use crate::testing::{alone, batch, check_gradients, check_outputs, classes, fixture, model, norm, read_json, tensors};
 
 fn mean_loss(model: &Model, batch: &Batch) -> (Tensor, Tensor) {
     let logits = model.forward(batch, true).unwrap();
-    let loss = logits.cross_entropy_loss::<Tensor>(&Tensor::from_slice(&batch.labels), None, Reduction::Mean, -100, 0.0);
+    let loss = logits.cross_entropy_loss::<Tensor>(&Tensor::from_slice(classes(batch)), None, Reduction::Mean, -100, 0.0);
     (logits, loss)
 }
 
@@ -56,14 +56,14 @@ fn ten_steps(config: &TrainConfig) -> (Vec<Step>, Model) {
     let mut scale = config.fp16.then(LossScale::new);
     let mut optimizer = Optimizer::new(&model.parameters, &config, &Rates::new(&config, &model.parameters, BTreeSet::new()));
     let (schedule, mut plateau) = (Schedule::new(&config, 10), Plateau::new(&config));
-    let loss = Loss::new(&config, &model.config.labels().unwrap(), &[1, 1, 1]).unwrap();
+    let loss = Loss::new(&config, Task::SequenceClassification, &model.config.labels().unwrap(), &[1, 1, 1]).unwrap();
     let mut steps = Vec::new();
     for step in 0..10 {
         let batch = batch(&reference, &format!("step{step}"));
         let rate = schedule.rate(step, plateau.as_ref());
         let (mean, norm) = loop {
             let factor = scale.as_ref().map_or(1.0, LossScale::factor);
-            let mean = loss.sum(&model.forward(&batch, true).unwrap(), &batch.labels).unwrap() / loss.items(batch.labels.iter().copied());
+            let mean = loss.sum(&model.forward(&batch, true).unwrap(), &batch.labels).unwrap() / loss.items(&batch.labels);
             (&mean * factor).backward();
             let norm = optimizer.step(step, rate, factor).unwrap();
             match &mut scale {

@@ -318,7 +318,7 @@ impl Backend for Segmented<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{alone, batch, fixture, tensors};
+    use crate::testing::{alone, batch, classes, fixture, tensors};
     use tch::{Device, Reduction};
 
     /// Loss and gradients of one batch with dropout.
@@ -330,7 +330,7 @@ mod tests {
             let _ = parameter.set_requires_grad(true);
         }
         let batch = batch(&tensors(&folder.join("reference.safetensors")), "batch0");
-        let labels = Tensor::from_slice(&batch.labels);
+        let labels = Tensor::from_slice(classes(&batch));
         let loss = |logits: &Tensor| Ok(logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, -100, 0.0));
         tch::manual_seed(7);
         let value = if recomputed {

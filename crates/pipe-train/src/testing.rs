@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use pipe_core::config::{TokenizeConfig, TrainConfig};
-use pipe_core::{Batch, Class, Error, Progress, Result, Silent, Summary};
+use pipe_core::{Batch, Class, Error, Labels, Progress, Result, Silent, Summary, Task};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub(crate) fn tensors(path: &Path) -> BTreeMap<String, Tensor> {
 
 pub(crate) fn model(name: &str) -> Model {
     let labels = pipe_model::ModelConfig::read(&fixture(name)).unwrap().labels().unwrap();
-    let (model, loaded) = Model::for_training(&fixture(name), &labels, Device::Cpu, false, 1).unwrap();
+    let (model, loaded) = Model::for_training(&fixture(name), Task::SequenceClassification, &labels, Device::Cpu, false, 1).unwrap();
     assert!(loaded.new_modules.is_empty(), "the fixture has a head of its own");
     model
 }
@@ -60,8 +60,15 @@ pub(crate) fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch
         input_ids: ints("input_ids"),
         attention_mask: ints("attention_mask"),
         token_type_ids: ints("token_type_ids"),
-        labels: ints("labels"),
+        labels: Labels::Classes(ints("labels")),
+        slots: None,
     }
+}
+
+/// The classes of a batch that has some.
+pub(crate) fn classes(batch: &Batch) -> &[i64] {
+    let Labels::Classes(classes) = &batch.labels else { panic!("a batch without classes") };
+    classes
 }
 
 /// Every gradient of the model against `grad.<parameter>` of the reference.

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use pipe_core::cache::Artifact;
 use pipe_core::config::{DriftAction, DriftConfig, EvaluateConfig, StageConfig, StageKind};
-use pipe_core::metrics::ClassificationReport;
-use pipe_core::{Error, Plan, Result, Step};
+use pipe_core::{Error, Plan, Report, Result, Step};
 use serde_json::Value;
 
 /// Gates are checked on every run, also on a reused evaluation, so that a model that is not good enough never
@@ -14,12 +13,12 @@ pub(crate) fn check_metrics(config: &EvaluateConfig, artifact: &Artifact) -> Res
     if config.gate.is_empty() {
         return Ok(());
     }
-    let report = ClassificationReport::read(&artifact.path)?;
+    let report = Report::read(&artifact.path)?;
     let missed: Vec<String> = config
         .gate
         .iter()
         .filter_map(|(name, gate)| {
-            let value = report.metrics.get(name).copied().unwrap_or(f64::NAN);
+            let value = report.value(name).unwrap_or(f64::NAN);
             (!gate.holds(value)).then(|| format!("{name} is {value:.4}, the gate is {} {}", gate.operator.sign(), gate.threshold))
         })
         .collect();

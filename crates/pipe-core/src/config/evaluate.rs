@@ -8,16 +8,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, Device, known_name};
-use crate::metrics::METRIC_NAMES;
+use crate::metrics::{METRIC_NAMES, headline};
+use crate::task::Task;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
     /// A folder written by `export`; absent: the train or export stage named in `from:`.
     pub model: Option<PathBuf>,
-    /// Named in the summary; `metrics.json` always holds all of them.
+    /// Named in the summary; `metrics.json` always holds all of them. Absent: the usual ones of the task.
     #[schemars(schema_with = "metrics_schema")]
-    pub metrics: Vec<String>,
+    pub metrics: Option<Vec<String>>,
     /// Metric → condition such as `">= 0.6"`. Checked on every run, so no part of the key.
     #[schemars(schema_with = "gate_schema")]
     pub gate: BTreeMap<String, Gate>,
@@ -34,7 +35,7 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         EvaluateConfig {
             model: None,
-            metrics: vec!["accuracy".into(), "f1_macro".into()],
+            metrics: None,
             gate: BTreeMap::new(),
             per_device_eval_batch_size: 32,
             bf16: false,
@@ -45,7 +46,7 @@ impl Default for EvaluateConfig {
 }
 
 fn metrics_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "items": {"enum": METRIC_NAMES}})
+    json_schema!({"type": ["array", "null"], "items": {"enum": METRIC_NAMES}})
 }
 
 /// With every name spelled out, so that an editor offers them.
@@ -125,8 +126,13 @@ impl From<Gate> for String {
 }
 
 impl EvaluateConfig {
+    /// What the summary names.
+    pub fn metrics(&self, task: Task) -> Vec<String> {
+        self.metrics.clone().unwrap_or_else(|| headline(task).iter().map(|&name| name.to_owned()).collect())
+    }
+
     pub(super) fn check(&self) -> Result<(), Complaint> {
-        for name in &self.metrics {
+        for name in self.metrics.iter().flatten() {
             known_name("metrics", name, METRIC_NAMES)?;
         }
         for name in self.gate.keys() {

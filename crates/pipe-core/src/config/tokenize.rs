@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Base, Complaint, in_range};
+use crate::task::Task;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +19,22 @@ pub struct TokenizeConfig {
     pub truncation: Truncation,
     /// Where short rows are filled up.
     pub padding: Padding,
+    /// What the tokens are for; absent: what the columns of the rows say.
+    pub task: Option<Task>,
+    /// Token classification: every token of a word has the word's label, and not its first one alone.
+    pub label_all_tokens: bool,
+    /// Question answering: how many tokens of its context a window shares with the one before; absent: 128, or a third of
+    /// `max_length` where that is less.
+    pub doc_stride: Option<usize>,
+    /// Language modelling: several documents share a row, none of which sees another.
+    pub packing: bool,
+    /// Supervised fine-tuning: the prompt, and what is not the assistant's in a chat, is not learned.
+    pub completion_only_loss: Option<bool>,
+    /// The Jinja template that makes a text of a chat; absent: the tokenizer's own.
+    pub chat_template: Option<String>,
+    /// Rows that cannot be learned from, such as a prompt that leaves no room for its completion, are left out and counted;
+    /// more than this share of a split is an error.
+    pub max_skipped_ratio: Option<f64>,
 }
 
 /// A new tokenizer, with the normalisation, the special tokens and the template of BERT's.
@@ -87,7 +104,14 @@ pub enum Padding {
     MaxLength,
 }
 
+/// The share of rows that may be left out, unless the settings say otherwise.
+const MAX_SKIPPED_RATIO: f64 = 0.1;
+
 impl TokenizeConfig {
+    pub fn max_skipped_ratio(&self) -> f64 {
+        self.max_skipped_ratio.unwrap_or(MAX_SKIPPED_RATIO)
+    }
+
     /// How a tokenizer is to be trained, whichever way it is spelled; absent where one is given.
     pub fn training(&self) -> Option<&TrainTokenizerConfig> {
         self.train_tokenizer.as_ref().or_else(|| self.tokenizer.train_tokenizer())
@@ -125,6 +149,27 @@ impl TokenizeConfig {
         }
         if self.max_length.is_some_and(|length| length < 4) {
             return Err(Complaint::new("max_length", "`max_length` must be at least 4: the special tokens alone take up to 3"));
+        }
+        in_range("max_skipped_ratio", self.max_skipped_ratio.unwrap_or(0.0), 0.0..=1.0)?;
+        if self.padding == Padding::MaxLength && (self.packing || matches!(self.task, Some(Task::CausalLm))) {
+            return Err(Complaint::new("padding", "language models are padded per batch").hint("remove `padding`"));
+        }
+        if let (Some(stride), Some(length)) = (self.doc_stride, self.max_length)
+            && stride + 4 > length
+        {
+            return Err(Complaint::new("doc_stride", format!("`doc_stride: {stride}` leaves no room in windows of {length} tokens"))
+                .hint("it is what two windows share: set it well below `max_length`"));
+        }
+        for (setting, set, task) in [
+            ("label_all_tokens", self.label_all_tokens, Task::TokenClassification),
+            ("doc_stride", self.doc_stride.is_some(), Task::QuestionAnswering),
+            ("packing", self.packing, Task::CausalLm),
+            ("completion_only_loss", self.completion_only_loss.is_some(), Task::CausalLm),
+            ("chat_template", self.chat_template.is_some(), Task::CausalLm),
+        ] {
+            if set && self.task.is_some_and(|of| of != task) {
+                return Err(Complaint::new(setting, format!("`{setting}` is for the task {}", task.name())).hint(format!("remove `{setting}`")));
+            }
         }
         Ok(())
     }

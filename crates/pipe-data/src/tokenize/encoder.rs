@@ -36,7 +36,8 @@ pub fn tokenizer_files(folder: &Path) -> Vec<String> {
 pub struct EncodedRow {
     pub ids: Vec<i32>,
     pub type_ids: Vec<i8>,
-    pub mask: Vec<i8>,
+    /// 0 for padding; for a token 1, or the number of its document.
+    pub mask: Vec<i16>,
     /// Tokens that truncation cut off.
     pub lost: usize,
 }
@@ -47,6 +48,10 @@ pub struct TextEncoder {
     /// The same without truncation.
     whole: Tokenizer,
     tokenization: Tokenization,
+    /// What ends a text of a language model.
+    eos: Option<i32>,
+    /// A byte-level tokenizer that sees words where they begin with a space: words by themselves are given one.
+    spaced_words: bool,
 }
 
 impl TextEncoder {
@@ -84,17 +89,25 @@ impl TextEncoder {
             pad_token_type_id,
             vocab_size: tokenizer.get_vocab_size(true),
             text_pair,
+            doc_stride: None,
+            chat_template: config.chat_template.clone(),
             tokenizer: digest::of_bytes(&content),
         };
-        TextEncoder::with(tokenizer, tokenization)
+        TextEncoder::with(folder, tokenizer, tokenization)
     }
 
     /// For prediction: exactly as a model was trained.
     pub fn reopen(folder: &Path, tokenization: &Tokenization) -> Result<TextEncoder> {
-        TextEncoder::with(parse(folder, &read(folder)?)?, tokenization.clone())
+        TextEncoder::with(folder, parse(folder, &read(folder)?)?, tokenization.clone())
     }
 
-    fn with(mut tokenizer: Tokenizer, tokenization: Tokenization) -> Result<TextEncoder> {
+    /// For question answering: windows of a context share this many tokens.
+    pub(super) fn with_doc_stride(mut self, stride: usize) -> TextEncoder {
+        self.tokenization.doc_stride = Some(stride);
+        self
+    }
+
+    fn with(folder: &Path, mut tokenizer: Tokenizer, tokenization: Tokenization) -> Result<TextEncoder> {
         // A tokenizer.json may come with a padding and a truncation of its own; only ours counts.
         tokenizer.with_padding(None);
         let mut whole = tokenizer.clone();
@@ -108,7 +121,13 @@ impl TextEncoder {
         tokenizer
             .with_truncation(Some(truncation))
             .map_err(|e| Error::usage(format!("this tokenizer cannot cut rows to {} tokens: {e}", tokenization.max_length)))?;
-        Ok(TextEncoder { tokenizer, whole, tokenization })
+        let eos = named_token(folder, "eos_token").and_then(|token| tokenizer.token_to_id(&token)).map(|id| id as i32);
+        let spaced_words = tokenizer.get_pre_tokenizer().is_some_and(|splits| {
+            let splits = serde_json::to_value(splits).unwrap_or_default();
+            let parts = splits["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![splits]);
+            parts.iter().any(|part| part["type"] == "ByteLevel" && part["add_prefix_space"] == false)
+        });
+        Ok(TextEncoder { tokenizer, whole, tokenization, eos, spaced_words })
     }
 
     pub fn tokenization(&self) -> &Tokenization {
@@ -117,6 +136,78 @@ impl TextEncoder {
 
     pub fn refuses_long_rows(&self) -> bool {
         self.tokenization.truncation == Truncation::DoNotTruncate
+    }
+
+    /// The token that ends a text, where the tokenizer names one.
+    pub fn eos(&self) -> Option<i32> {
+        self.eos
+    }
+
+    /// All tokens of a text, whatever their number. `special`: with those that the tokenizer puts around a text.
+    pub fn ids(&self, text: &str, special: bool) -> Result<Vec<i32>> {
+        let encoding = self.whole.encode_fast(text, special).map_err(|_| cannot_encode())?;
+        Ok(encoding.get_ids().iter().map(|&id| id as i32).collect())
+    }
+
+    /// All tokens of a text without any around it, and where in it each stands, in bytes.
+    pub(super) fn ids_with_offsets(&self, text: &str) -> Result<(Vec<i32>, Vec<(usize, usize)>)> {
+        let encoding = self.whole.encode(text, false).map_err(|_| cannot_encode())?;
+        Ok((encoding.get_ids().iter().map(|&id| id as i32).collect(), encoding.get_offsets().to_vec()))
+    }
+
+    /// A text of tokens.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.whole.decode(ids, true).map_err(|_| Error::stage("the tokenizer cannot decode what the model wrote"))
+    }
+
+    /// A row of given words, and the word that each of its tokens is of.
+    pub fn words(&self, words: &[String]) -> Result<(EncodedRow, Vec<Option<usize>>)> {
+        let spaced: Vec<String>;
+        let words = if self.spaced_words {
+            spaced = words.iter().map(|word| format!(" {word}")).collect();
+            &spaced
+        } else {
+            words
+        };
+        let whole = self.whole.encode(words, false).map_err(|_| cannot_encode())?;
+        let tokens = whole.len() + self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        let encoding = self.tokenizer.post_process(whole, None, true).map_err(|_| cannot_encode())?;
+        let mut row = encoded_row(&encoding, tokens - encoding.len());
+        let mut word_of: Vec<Option<usize>> = encoding.get_word_ids().iter().map(|word| word.map(|word| word as usize)).collect();
+        self.pad(&mut row);
+        word_of.resize(row.ids.len(), None);
+        Ok((row, word_of))
+    }
+
+    /// Windows over `context`, each with the question before it, that share the tokens of `doc_stride`; and where in the context
+    /// each token stands, in characters, −1 twice for what is none of it. Nothing where the question leaves no room.
+    pub fn windows(&self, question: &str, context: &str) -> Result<Option<Vec<(EncodedRow, Vec<i32>)>>> {
+        let whole = |text: &str| self.whole.encode_char_offsets(text, false).map_err(|_| cannot_encode());
+        let (question, context) = (whole(question)?, whole(context)?);
+        let special = self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        let (length, stride) = (self.tokenization.max_length, self.tokenization.doc_stride.unwrap_or(0));
+        let room = length.saturating_sub(question.len() + special);
+        if room <= stride {
+            return Ok(None);
+        }
+        let mut context = context;
+        let longer = context.len() > room;
+        context.truncate(room.min(context.len().max(1)), if longer { stride } else { 0 }, TruncationDirection::Right);
+        let pieces: Vec<Encoding> = context.take_overflowing();
+        let mut windows = Vec::with_capacity(1 + pieces.len());
+        for piece in std::iter::once(context).chain(pieces) {
+            let encoding = self.whole.post_process(question.clone(), Some(piece), true).map_err(|_| cannot_encode())?;
+            let sequences = encoding.get_sequence_ids();
+            let mut offsets = Vec::with_capacity(2 * encoding.len());
+            for (&(start, end), sequence) in encoding.get_offsets().iter().zip(sequences) {
+                offsets.extend(if sequence == Some(1) { [start as i32, end as i32] } else { [-1, -1] });
+            }
+            let mut row = encoded_row(&encoding, 0);
+            self.pad(&mut row);
+            offsets.resize(2 * row.ids.len(), -1);
+            windows.push((row, offsets));
+        }
+        Ok(Some(windows))
     }
 
     /// Encodes rows on all cores, in order.
@@ -139,19 +230,39 @@ impl TextEncoder {
         let special = self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(pair.is_some()));
         let tokens = first.len() + second.as_ref().map_or(0, Encoding::len) + special;
         let encoding = self.tokenizer.post_process(first, second, true)?;
-        let mut row = EncodedRow {
-            ids: encoding.get_ids().iter().map(|&id| id as i32).collect(),
-            type_ids: encoding.get_type_ids().iter().map(|&id| id as i8).collect(),
-            mask: vec![1; encoding.len()],
-            lost: tokens - encoding.len(),
-        };
+        let mut row = encoded_row(&encoding, tokens - encoding.len());
+        self.pad(&mut row);
+        Ok(row)
+    }
+
+    fn pad(&self, row: &mut EncodedRow) {
         if self.tokenization.padding == Padding::MaxLength {
             row.ids.resize(self.tokenization.max_length, self.tokenization.pad_token_id as i32);
             row.type_ids.resize(self.tokenization.max_length, self.tokenization.pad_token_type_id as i8);
             row.mask.resize(self.tokenization.max_length, 0);
         }
-        Ok(row)
     }
+}
+
+fn encoded_row(encoding: &Encoding, lost: usize) -> EncodedRow {
+    EncodedRow {
+        ids: encoding.get_ids().iter().map(|&id| id as i32).collect(),
+        type_ids: encoding.get_type_ids().iter().map(|&id| id as i8).collect(),
+        mask: vec![1; encoding.len()],
+        lost,
+    }
+}
+
+/// The library's message may quote the text.
+fn cannot_encode() -> Error {
+    Error::stage("the tokenizer cannot encode a row")
+}
+
+/// The text of a special token that a tokenizer's config names.
+fn named_token(folder: &Path, name: &str) -> Option<String> {
+    let config = json(&folder.join("tokenizer_config.json"))?;
+    let token = config.get(name)?;
+    token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
 }
 
 fn read(folder: &Path) -> Result<Vec<u8>> {
@@ -186,12 +297,7 @@ fn padding_ids(tokenizer: &Tokenizer, folder: &Path) -> Result<(u32, u32)> {
     if let Some(padding) = tokenizer.get_padding() {
         return Ok((padding.pad_id, padding.pad_type_id));
     }
-    let config = json(&folder.join("tokenizer_config.json"));
-    let named = config.as_ref().and_then(|config| {
-        let token = config.get("pad_token")?;
-        token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
-    });
-    let candidates = named.into_iter().chain(["[PAD]", "<pad>", "<|endoftext|>", "</s>"].map(str::to_owned));
+    let candidates = named_token(folder, "pad_token").into_iter().chain(["[PAD]", "<pad>", "<|endoftext|>", "</s>"].map(str::to_owned));
     let found = candidates.into_iter().find_map(|token| tokenizer.token_to_id(&token));
     found.map(|id| (id, 0)).ok_or_else(|| Error::input(format!("the tokenizer in {} has no padding token", folder.display())))
 }

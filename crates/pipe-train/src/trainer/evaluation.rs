@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use pipe_core::metrics::ClassificationReport;
-use pipe_core::{Error, Progress, Result};
+use pipe_core::{Error, Evaluation, Progress, Report, Result};
 use serde_json::{Value, json};
 
 use super::Trainer;
@@ -45,10 +44,11 @@ impl Trainer<'_> {
         self.judge(&report)
     }
 
-    fn evaluate(&mut self) -> Result<ClassificationReport> {
+    fn evaluate(&mut self) -> Result<Report> {
         let (validation, rows) = self.validation.as_ref().ok_or_else(|| Error::internal("an evaluation without a validation split"))?;
         let (quiet, started) = (Quiet(self.progress), Instant::now());
-        let report = pipe_core::evaluate(&mut self.model, validation, &self.labels, self.config.per_device_eval_batch_size, Some(rows), &quiet)?;
+        let evaluation = Evaluation { task: self.task, labels: &self.labels, batch_size: self.config.per_device_eval_batch_size, rows: Some(rows) };
+        let report = pipe_core::evaluate(&mut self.model, validation, &evaluation, &quiet)?;
         let seconds = started.elapsed().as_secs_f64();
         self.evaluations.push(json!({
             "step": self.state.global_step, "eval_runtime": seconds, "eval_samples_per_second": report.rows as f64 / seconds,
@@ -57,17 +57,22 @@ impl Trainer<'_> {
     }
 
     /// Logs an evaluation and lets it decide; true if it is the best so far.
-    fn judge(&mut self, report: &ClassificationReport) -> Result<bool> {
-        let values: Vec<(String, Value)> = std::iter::once(("eval_loss".to_owned(), json!(report.loss)))
-            .chain(report.metrics.iter().map(|(name, value)| (format!("eval_{name}"), json!(value))))
-            .collect();
+    fn judge(&mut self, report: &Report) -> Result<bool> {
+        let loss = report.loss.map(|loss| ("eval_loss".to_owned(), json!(loss)));
+        let values: Vec<(String, Value)> =
+            loss.into_iter().chain(report.metrics.iter().map(|(name, value)| (format!("eval_{name}"), json!(value)))).collect();
         self.log(values)?;
         let name = self.config.best_metric();
-        let value = if name == "loss" { Some(report.loss) } else { report.metrics.get(&name).copied() };
-        let value = value.ok_or_else(|| Error::internal(format!("no metric `{name}`")))?;
+        let value = report.value(&name).ok_or_else(|| {
+            let known: Vec<&str> = report.metrics.keys().map(String::as_str).collect();
+            Error::usage(format!("`metric_for_best_model: {name}` is not measured for {}, or not defined for these rows", self.task.name()))
+                .hint(format!("measured are loss, {}", known.join(", ")))
+        })?;
         self.progress.note(&format!(
-            "step {}: eval_loss {:.4}, accuracy {:.4}, f1_macro {:.4}",
-            self.state.global_step, report.loss, report.metrics["accuracy"], report.metrics["f1_macro"]
+            "step {}: eval_loss {:.4}, {}",
+            self.state.global_step,
+            report.loss.unwrap_or(f64::NAN),
+            report.line(pipe_core::metrics::headline(self.task))
         ));
         if let Some(plateau) = self.state.plateau.as_mut().filter(|_| self.state.global_step > 0) {
             plateau.observe(value, self.config.best_is_greater(), &self.config.lr_scheduler_kwargs);

@@ -30,7 +30,7 @@ impl Trainer<'_> {
         let (epoch, total_flos, mean) = (self.epoch_now(), self.total_flos(), self.mean_loss());
         self.log([("total_flos", total_flos), ("train_loss", mean)].map(|(name, value)| (name.to_owned(), json!(value))))?;
         weights::save(&self.model.parameters, &paths.out.join("model.safetensors"))?;
-        write_json(&paths.out.join("config.json"), &Value::Object(self.model.config.with_classifier(&self.labels)))?;
+        write_json(&paths.out.join("config.json"), &Value::Object(self.model.config.with_task(self.task, &self.labels)))?;
         write_json(&paths.out.join("trainer_state.json"), &self.state.to_json(self.config, &self.intervals, epoch, total_flos))?;
         self.write_results(paths.out, epoch, total_flos, mean)?;
         if let Some(picture) = plot::training(&self.state.log_history) {

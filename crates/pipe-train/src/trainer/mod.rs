@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pipe_core::config::TrainConfig;
-use pipe_core::{BatchSource, Progress, Result, Summary};
+use pipe_core::{BatchSource, Progress, Result, Summary, Task};
 use pipe_data::TokenSource;
 use serde_json::{Value, json};
 use tch::Device;
@@ -51,6 +51,7 @@ struct Trainer<'t> {
     config: &'t TrainConfig,
     progress: &'t dyn Progress,
     model: Model,
+    task: Task,
     labels: Vec<String>,
     train: TokenSource,
     /// With the rows that are evaluated while training.
@@ -69,7 +70,7 @@ struct Trainer<'t> {
     evaluations: Vec<Value>,
 }
 
-/// Fine-tunes a sequence classifier.
+/// Fine-tunes a model for the task of its tokens.
 pub fn train(config: &TrainConfig, paths: &TrainPaths<'_>, device: Device, progress: &dyn Progress) -> Result<Summary> {
     let config = &config.canonical();
     let started = Instant::now();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pipe_core::config::{IntervalStrategy, NewModel, TrainConfig};
 use pipe_core::provenance::{Provenance, Tokenization};
-use pipe_core::{BatchSource, Error, Progress, Result, unknown_label};
+use pipe_core::{BatchSource, Error, Progress, Result, Task};
 use pipe_data::TokenSource;
 use pipe_model::ModelConfig;
 use tch::Device;
@@ -27,9 +27,9 @@ impl<'t> Trainer<'t> {
     pub(super) fn new(config: &'t TrainConfig, paths: &TrainPaths<'_>, device: Device, progress: &'t dyn Progress) -> Result<Trainer<'t>> {
         check_device(config, device)?;
         let provenance = Provenance::read(paths.tokens)?;
-        let labels = provenance.labels;
-        if labels.len() < 2 {
-            return Err(Error::input("the rows to train on have no labels").hint("name the label column in ingest's `columns: { label: … }`"));
+        let (task, labels) = (task_of(config, provenance.task)?, provenance.labels);
+        if task == Task::SequenceClassification && labels.len() < 2 {
+            return Err(no_labels(task));
         }
         let train = TokenSource::open(paths.tokens, "train", paths.scratch)?;
         let validation = validation(config, paths)?;
@@ -37,10 +37,12 @@ impl<'t> Trainer<'t> {
             return Err(Error::input("a split to train or evaluate on is empty")
                 .hint("give ingest's `split:` larger shares, `by: stratified` where there are few rows, or more rows"));
         }
-        if let Some(row) = train.labels().iter().position(|&label| label < 0 || label as usize >= labels.len()) {
-            return Err(unknown_label(&train.row_id(row), train.labels()[row], labels.len()));
+        if train.labels_of(&[0]).is_none() {
+            return Err(no_labels(task));
         }
-        let (mut model, loaded) = start(config, paths.model, &provenance.tokenize, &labels, device, progress)?;
+        let rows = sampler::subset(train.rows(), config.max_train_samples, config.seed);
+        let counts = if task.has_classes() { train.class_counts(&rows)? } else { Vec::new() };
+        let (mut model, loaded) = start(config, paths.model, task, &provenance.tokenize, &labels, device, progress)?;
         model.config.pad_with(i64::from(provenance.tokenize.pad_token_id))?;
         if let Some(p) = config.dropout {
             model.config.set_dropout(p);
@@ -51,7 +53,8 @@ impl<'t> Trainer<'t> {
         }
         if !loaded.new_modules.is_empty() {
             let names: Vec<&str> = loaded.new_modules.iter().map(String::as_str).collect();
-            progress.note(&format!("new layers, to be learned: {} ({} classes)", names.join(", "), labels.len()));
+            let classes = if task.has_classes() { format!(" ({} classes)", labels.len()) } else { String::new() };
+            progress.note(&format!("new layers, to be learned: {}{classes}", names.join(", ")));
         }
         let frozen = freeze(&model.parameters, &config.freeze)?;
         let rates = Rates::new(config, &model.parameters, model.head_names());
@@ -62,11 +65,6 @@ impl<'t> Trainer<'t> {
                 millions(optimizer.size()),
                 millions(model.size())
             ));
-        }
-        let rows = sampler::subset(train.rows(), config.max_train_samples, config.seed);
-        let mut counts = vec![0; labels.len()];
-        for &row in &rows {
-            counts[train.labels()[row] as usize] += 1;
         }
         let steps_per_epoch = steps_per_epoch(config, rows.len())?;
         let total = if config.max_steps > 0 { config.max_steps as u64 } else { (steps_per_epoch as f64 * config.num_train_epochs).ceil() as u64 };
@@ -80,7 +78,7 @@ impl<'t> Trainer<'t> {
             .hint(format!("lower it (the training has {total} steps of {steps_per_epoch} an epoch), or set `eval_strategy: no`")));
         }
         Ok(Trainer {
-            loss: Loss::new(config, &labels, &counts)?,
+            loss: Loss::new(config, task, &labels, &counts)?,
             optimizer,
             schedule: Schedule::new(config, total),
             intervals,
@@ -95,6 +93,7 @@ impl<'t> Trainer<'t> {
             config,
             progress,
             model,
+            task,
             labels,
             train,
             validation,
@@ -103,6 +102,28 @@ impl<'t> Trainer<'t> {
             evaluations: Vec::new(),
         })
     }
+}
+
+/// What is learned of tokens that were made for `tokens`.
+fn task_of(config: &TrainConfig, tokens: Task) -> Result<Task> {
+    match config.task {
+        // The name of all three, as transformers has it.
+        Some(Task::SequenceClassification) if tokens.scores_rows() => Ok(tokens),
+        Some(task) if task != tokens => Err(Error::usage(format!("`task` is {}, the rows were tokenized for {}", task.name(), tokens.name()))
+            .hint(format!("set `task: {}` in the tokenize stage, or map the columns that it needs in ingest", task.name()))),
+        _ => Ok(tokens),
+    }
+}
+
+fn no_labels(task: Task) -> Error {
+    let column = match task {
+        Task::MultiLabelClassification => "labels",
+        Task::Regression => "value",
+        Task::TokenClassification => "tags",
+        Task::QuestionAnswering => "answers",
+        Task::SequenceClassification | Task::CausalLm => "label",
+    };
+    Error::input("the rows to train on have no labels").hint(format!("name their column in ingest's `columns: {{ {column}: … }}`"))
 }
 
 fn millions(count: usize) -> f64 {
@@ -149,6 +170,7 @@ fn steps_per_epoch(config: &TrainConfig, rows: usize) -> Result<u64> {
 fn start(
     config: &TrainConfig,
     path: Option<&Path>,
+    task: Task,
     tokens: &Tokenization,
     labels: &[String],
     device: Device,
@@ -156,11 +178,12 @@ fn start(
 ) -> Result<(Model, Loaded)> {
     let path = || path.ok_or_else(|| Error::internal("a training without its model"));
     let shape = match config.model.new_model() {
-        None => return Model::for_training(path()?, labels, device, config.bf16, config.seed),
+        None => return Model::for_training(path()?, task, labels, device, config.bf16, config.seed),
         Some(NewModel::Inline(shape)) => ModelConfig::for_tokenizer(shape.to_json(), tokens)?,
         Some(NewModel::File(_)) => ModelConfig::from_file_for_tokenizer(path()?, tokens)?,
     };
-    let model = Model::from_scratch(shape, labels, device, config.bf16, config.seed)?;
-    progress.note(&format!("a new model of {:.1} million parameters ({} classes)", millions(model.size()), labels.len()));
+    let model = Model::from_scratch(shape, task, labels, device, config.bf16, config.seed)?;
+    let classes = if task.has_classes() { format!(" ({} classes)", labels.len()) } else { String::new() };
+    progress.note(&format!("a new model of {:.1} million parameters{classes}", millions(model.size())));
     Ok((model, Loaded::default()))
 }

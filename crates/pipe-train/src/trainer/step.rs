@@ -66,7 +66,7 @@ impl Trainer<'_> {
         // Sorted, so that each micro-batch is padded to no more than it needs.
         let mut rows = batch.to_vec();
         rows.sort_by_key(|&row| (self.train.lengths()[row], row));
-        let items = self.loss.items(rows.iter().map(|&row| self.train.labels()[row]));
+        let items = self.loss.items(&self.train.labels_of(&rows));
         // Rows that weigh nothing have no loss to divide.
         let items = if items == 0.0 { 1.0 } else { items };
         let (mut total, mut ledger) = (0.0, self.state.ledger);
