@@ -3,6 +3,7 @@
 //!
 //! Nothing here links a native library, so a machine without libtorch validates, plans and explains every file.
 
+mod answers;
 mod batch;
 pub mod cache;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod source;
 mod task;
 pub mod worker;
 
+pub use answers::{AnswerSearch, FoundAnswer, characters};
 pub use batch::{Batch, BatchSource, Labels, Logits, Predictor, Question, TokenScores, Window, argmax, batches_by_length, softmax};
 pub use error::{Class, Error, IoContext, Result, catch_panic, hide_panics};
 pub use evaluate::{Evaluation, evaluate, unknown_label};

@@ -41,6 +41,9 @@ pub struct Tokenization {
     /// Question answering: tokens of the context that a window shares with the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doc_stride: Option<usize>,
+    /// Question answering: some questions have no answer.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_answers: bool,
     /// Language models of chats: the Jinja template of a text, where it is not the tokenizer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<String>,

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arrow_schema::DataType;
 use pipe_core::cache::Artifact;
 use pipe_core::{Error, Result, digest};
-
-use crate::parquet_io::TableReader;
 
 /// One file of rows.
 pub(crate) struct Part {
@@ -37,26 +34,4 @@ pub(crate) fn parts_of(artifact: &Artifact, splits: &BTreeMap<String, u64>) -> V
     };
     // A manifest is sorted by path.
     artifact.manifest.files.iter().filter_map(part).collect()
-}
-
-/// Refuses parts that do not have what rows have: a query may give any columns.
-pub(crate) fn check_rows(parts: &[Part]) -> Result<()> {
-    let Some(first) = parts.first() else { return Ok(()) };
-    let schema = TableReader::open(&first.path)?.schema();
-    for column in ["id", "text", "text_pair", "label"] {
-        let found = schema.field_with_name(column).ok().map(arrow_schema::Field::data_type);
-        match found {
-            Some(DataType::Utf8) => {}
-            None if matches!(column, "text_pair" | "label") => {}
-            Some(_) => {
-                return Err(Error::usage(format!("the column `{column}` of the rows that it reads is no text"))
-                    .hint(format!("in the query that gives them: CAST({column} AS VARCHAR) AS {column}")));
-            }
-            None => {
-                return Err(Error::usage(format!("the rows that it reads have no column `{column}`"))
-                    .hint("a query whose rows are read as ingest's selects `id` and `text`, and `text_pair` and `label` where there are any"));
-            }
-        }
-    }
-    Ok(())
 }

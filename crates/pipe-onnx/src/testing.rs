@@ -250,6 +250,7 @@ pub(crate) fn provenance() -> Provenance {
         text_pair: false,
         tokenizer: "digest of the tokenizer".into(),
         doc_stride: None,
+        no_answers: false,
         chat_template: None,
     };
     Provenance::new(

@@ -1,27 +1,30 @@
-//! `predict`: texts to classes and probabilities, in bounded memory, results in input order.
+//! `predict`: rows to classes, numbers, tags or answers, in bounded memory, results in input order.
 //!
 //! Rows are scrubbed and tokenized as the model was trained, sorted by length within a window into batches of a
-//! token budget, and written as `id, label, score, prob_<class> …`.
+//! token budget, and written as `output.rs` has it for the task.
 
+mod input;
+mod output;
 mod stage;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, StringArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_array::ArrayRef;
 use pipe_core::config::{ColumnsConfig, SourceConfig};
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
-use pipe_core::{Batch, Error, Logits, Predictor, Progress, Result, argmax, batches_by_length, digest, softmax};
+use pipe_core::{AnswerSearch, Batch, Error, Logits, Predictor, Progress, Result, Task, batches_by_length, digest};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::read::{CHUNK_RECORDS, Framer, KeyNames, parse_rows, wanted_for_rows};
-use crate::scrub::{EntityModel, ScrubCounts, ScrubKey, ScrubPolicy, Scrubber};
-use crate::tokenize::{EncodedRow, TextEncoder, strings};
+use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
+use crate::tokenize::{EncodedRow, TextEncoder};
 
+pub use input::{InputRows, Texts};
 pub use stage::{Scorer, run};
 
 /// Rows sorted by length together: many enough for uniform batches, few enough for bounded memory.
@@ -29,14 +32,6 @@ const WINDOW_ROWS: usize = 8192;
 
 /// Columns of the output whose values rarely repeat.
 const PLAIN: [&str; 1] = ["id"];
-
-/// Texts with their ids. No `Debug`: raw text.
-#[derive(Default)]
-pub struct TextRows {
-    pub ids: Vec<String>,
-    pub texts: Vec<String>,
-    pub pairs: Option<Vec<String>>,
-}
 
 /// What prediction did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -79,26 +74,49 @@ impl TextPipeline {
         &self.provenance.labels
     }
 
-    /// Logits of `rows`, in their order.
+    pub fn task(&self) -> Task {
+        self.provenance.task
+    }
+
+    /// How many numbers the model gives for a row or a slot.
+    fn scores(&self) -> usize {
+        match self.task() {
+            Task::QuestionAnswering => 2,
+            Task::Regression => 1,
+            _ => self.provenance.labels.len(),
+        }
+    }
+
+    /// Scores of `rows`, in their order: of each as a whole, or of its `slots` one after the other.
     fn logits(
         &self,
         predictor: &mut dyn Predictor,
         rows: &[EncodedRow],
+        slots: Option<&[Vec<usize>]>,
         progress: &dyn Progress,
         mut tick: impl FnMut(u64),
     ) -> Result<Vec<Vec<f32>>> {
-        let lengths: Vec<u32> = rows.iter().map(|row| row.mask.iter().filter(|&&bit| bit == 1).count() as u32).collect();
+        let lengths: Vec<u32> = rows.iter().map(|row| row.mask.iter().filter(|&&bit| bit != 0).count() as u32).collect();
         let order: Vec<usize> = (0..rows.len()).collect();
         let mut logits = vec![Vec::new(); rows.len()];
         for batch_rows in batches_by_length(&lengths, &order, MAX_BATCH_ROWS, self.tokens_per_batch) {
             progress.check()?;
-            let batch = self.batch(rows, &lengths, &batch_rows);
-            let Logits { classes, values } = predictor.predict(&batch)?;
-            if classes != self.provenance.labels.len() || values.len() != classes * batch_rows.len() {
-                return Err(Error::stage(format!("the model scores {classes} classes, its pipe.json names {}", self.provenance.labels.len())));
+            let mut batch = self.batch(rows, &lengths, &batch_rows);
+            if let Some(slots) = slots {
+                let of_row = |(at, &row): (usize, &usize)| slots[row].iter().map(move |slot| (at * batch.length + slot) as i64);
+                let all: Vec<i64> = batch_rows.iter().enumerate().flat_map(of_row).collect();
+                batch.slots = Some(all);
             }
-            for (row, scores) in batch_rows.iter().zip(values.chunks_exact(classes)) {
-                logits[*row] = scores.to_vec();
+            let Logits { classes, values } = predictor.predict(&batch)?;
+            let items = |row: usize| slots.map_or(1, |slots| slots[row].len());
+            if classes != self.scores() || values.len() != classes * batch_rows.iter().map(|&row| items(row)).sum::<usize>() {
+                return Err(Error::stage(format!("the model gives {classes} scores, its pipe.json asks for {}", self.scores())));
+            }
+            let mut rest = values.as_slice();
+            for &row in &batch_rows {
+                let (of_row, others) = rest.split_at(classes * items(row));
+                logits[row] = of_row.to_vec();
+                rest = others;
             }
             tick(batch_rows.len() as u64);
         }
@@ -126,12 +144,12 @@ impl TextPipeline {
 pub fn predict(
     pipeline: &TextPipeline,
     predictor: &mut dyn Predictor,
-    rows: impl Iterator<Item = Result<TextRows>>,
+    rows: impl Iterator<Item = Result<InputRows>>,
     total: u64,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<PredictionCounts> {
-    let schema = schema(pipeline.labels());
+    let schema = output::schema(pipeline.task(), pipeline.labels());
     let mut writer = TableWriter::create(out, Arc::clone(&schema), &PLAIN)?;
     let mut scoring = Scoring { pipeline, predictor, total, done: 0, progress };
     let counts = scoring.score(rows, |columns| writer.write(columns, &schema))?;
@@ -153,61 +171,140 @@ impl Scoring<'_> {
     /// Scores rows window by window and hands on the columns of the output.
     fn score(
         &mut self,
-        rows: impl Iterator<Item = Result<TextRows>>,
+        rows: impl Iterator<Item = Result<InputRows>>,
         mut write: impl FnMut(Vec<ArrayRef>) -> Result<()>,
     ) -> Result<PredictionCounts> {
         let mut counts = PredictionCounts::default();
-        let mut window = TextRows::default();
+        let mut window: Option<InputRows> = None;
         for rows in rows {
             let rows = rows?;
-            window.ids.extend(rows.ids);
-            window.texts.extend(rows.texts);
-            if let Some(pairs) = rows.pairs {
-                window.pairs.get_or_insert_default().extend(pairs);
+            match &mut window {
+                Some(window) => window.extend(rows)?,
+                None => window = Some(rows),
             }
-            if window.ids.len() >= WINDOW_ROWS {
-                write(self.window(std::mem::take(&mut window), &mut counts)?)?;
+            if let Some(full) = window.take_if(|window| window.ids.len() >= WINDOW_ROWS) {
+                write(self.window(full, &mut counts)?)?;
             }
         }
-        if !window.ids.is_empty() {
-            write(self.window(window, &mut counts)?)?;
+        if let Some(rest) = window.filter(|window| !window.ids.is_empty()) {
+            write(self.window(rest, &mut counts)?)?;
         }
         Ok(counts)
     }
 
-    fn window(&mut self, window: TextRows, counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
-        let TextRows { ids, texts, pairs } = window;
+    fn window(&mut self, mut window: InputRows, counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
         let pipeline = self.pipeline;
+        if let Some(scrubber) = &pipeline.scrubber {
+            counts.entities += window.scrub(scrubber)?;
+        }
+        let InputRows { ids, texts } = window;
+        counts.rows += ids.len() as u64;
+        match (pipeline.task(), texts) {
+            (Task::TokenClassification, Texts::Words(words)) => self.words(ids, &words, counts),
+            (Task::QuestionAnswering, Texts::Questions { questions, contexts }) => self.questions(ids, &questions, &contexts, counts),
+            (task, texts) if task.scores_rows() => self.rows(task, ids, texts, counts),
+            (task, _) => Err(Error::usage(format!("the model was trained for {}, and these rows are none for it", task.name()))),
+        }
+    }
+
+    fn rows(&mut self, task: Task, ids: Vec<String>, texts: Texts, counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
+        let pipeline = self.pipeline;
+        let (texts, pairs) = match texts {
+            Texts::Single(texts) => (texts, None),
+            Texts::Pairs(texts, pairs) => (texts, Some(pairs)),
+            _ => return Err(Error::usage(format!("the model was trained for {}, which reads texts", task.name()))),
+        };
         let pairs_needed = pipeline.provenance.tokenize.text_pair;
         if pairs.is_some() != pairs_needed {
             let (needs, gets) = if pairs_needed { ("pairs of texts", "single texts") } else { ("single texts", "pairs") };
             return Err(Error::usage(format!("the model was trained on {needs} and is given {gets}"))
                 .hint("see the column of the second text: `columns.text_pair`, --text-pair"));
         }
-        let (texts, pairs) = scrubbed(pipeline.scrubber.as_ref(), texts, pairs, counts)?;
         let encoded = pipeline.encoder.encode(texts, pairs)?;
-        if let Some(at) = encoded.iter().position(|row| row.lost > 0)
-            && pipeline.encoder.refuses_long_rows()
-        {
-            return Err(Error::input(format!(
-                "row {} is longer than the model reads, which was trained with `truncation: do_not_truncate`",
-                ids[at]
-            )));
-        }
+        self.check_lengths(&ids, &encoded)?;
         counts.truncated += encoded.iter().filter(|row| row.lost > 0).count() as u64;
-        let (mut done, total, progress) = (self.done, self.total, self.progress);
-        let logits = pipeline.logits(self.predictor, &encoded, progress, |rows| {
-            done += rows;
-            progress.advance(done, total, "rows", "");
+        let logits = self.logits(&encoded, None, &|row| ids[row].clone(), ids.len() as u64)?;
+        Ok(match task {
+            Task::MultiLabelClassification => output::flags(ids, &logits, pipeline.labels()),
+            Task::Regression => output::values(ids, &logits),
+            _ => output::classes(ids, &logits, pipeline.labels()),
+        })
+    }
+
+    fn words(&mut self, ids: Vec<String>, words: &[Vec<String>], counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
+        let encoded: Vec<(EncodedRow, Vec<Option<usize>>)> =
+            words.par_iter().map(|words| self.pipeline.encoder.words(words)).collect::<Result<_>>()?;
+        let (mut rows, mut slots, mut scored) = (Vec::with_capacity(words.len()), Vec::new(), Vec::new());
+        for (row, word_of) in encoded {
+            // The first token of each word is asked, as it was in training.
+            let firsts = (0..word_of.len()).filter(|&at| word_of[at].is_some() && (at == 0 || word_of[at - 1] != word_of[at]));
+            let firsts: Vec<usize> = firsts.collect();
+            scored.push(firsts.iter().filter_map(|&at| word_of[at]).collect::<Vec<usize>>());
+            slots.push(firsts);
+            counts.truncated += u64::from(row.lost > 0);
+            rows.push(row);
+        }
+        self.check_lengths(&ids, &rows)?;
+        let logits = self.logits(&rows, Some(&slots), &|row| ids[row].clone(), ids.len() as u64)?;
+        Ok(output::tags(ids, words, &scored, &logits, self.pipeline.labels()))
+    }
+
+    fn questions(&mut self, ids: Vec<String>, questions: &[String], contexts: &[String], counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
+        let encoder = &self.pipeline.encoder;
+        let windows: Vec<Vec<(EncodedRow, Vec<i32>)>> = questions
+            .par_iter()
+            .zip(contexts)
+            // A question that leaves no room for a context has no answer.
+            .map(|(question, context)| Ok(encoder.windows(question, context)?.unwrap_or_default()))
+            .collect::<Result<_>>()?;
+        let (mut rows, mut offsets, mut question_of, mut slots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (question, windows) in windows.into_iter().enumerate() {
+            counts.truncated += u64::from(windows.is_empty());
+            for (row, of_window) in windows {
+                slots.push((0..row.mask.iter().filter(|&&bit| bit != 0).count()).collect::<Vec<usize>>());
+                offsets.push(of_window);
+                question_of.push(question);
+                rows.push(row);
+            }
+        }
+        let logits = self.logits(&rows, Some(&slots), &|window| ids[question_of[window]].clone(), ids.len() as u64)?;
+        let mut found = vec![AnswerSearch::default(); ids.len()];
+        for ((question, offsets), logits) in question_of.iter().zip(&offsets).zip(&logits) {
+            let pairs: Vec<[i32; 2]> = offsets.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
+            found[*question].add(logits, &pairs);
+        }
+        Ok(output::answers(ids, contexts, &found, self.pipeline.provenance.tokenize.no_answers))
+    }
+
+    fn check_lengths(&self, ids: &[String], rows: &[EncodedRow]) -> Result<()> {
+        match rows.iter().position(|row| row.lost > 0).filter(|_| self.pipeline.encoder.refuses_long_rows()) {
+            Some(at) => {
+                Err(Error::input(format!("row {} is longer than the model reads, which was trained with `truncation: do_not_truncate`", ids[at])))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Scores of encoded rows, all of them numbers; `of_input` is how many rows of the input they are.
+    fn logits(
+        &mut self,
+        rows: &[EncodedRow],
+        slots: Option<&[Vec<usize>]>,
+        row_id: &dyn Fn(usize) -> String,
+        of_input: u64,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (mut scored, done, total, progress) = (0, self.done, self.total, self.progress);
+        let logits = self.pipeline.logits(self.predictor, rows, slots, progress, |some| {
+            scored += some;
+            progress.advance(done + scored * of_input / rows.len().max(1) as u64, total, "rows", "");
         })?;
-        self.done += ids.len() as u64;
-        counts.rows += ids.len() as u64;
+        self.done += of_input;
         if let Some(at) = logits.iter().position(|row| row.iter().any(|score| !score.is_finite())) {
             return Err(
-                Error::stage(format!("the model gives a score that is not a number for row {}", ids[at])).hint("the model's weights are damaged")
+                Error::stage(format!("the model gives a score that is not a number for row {}", row_id(at))).hint("the model's weights are damaged")
             );
         }
-        Ok(columns(ids, &logits, pipeline.labels()))
+        Ok(logits)
     }
 }
 
@@ -221,48 +318,9 @@ fn scrubber(provenance: &Provenance, access: &ScrubAccess) -> Result<Scrubber> {
     }
 }
 
-type Texts = (Vec<String>, Option<Vec<String>>);
-
-/// A row that the policy leaves out of training is scored all the same, with placeholders in it: every row that is asked
-/// about gets an answer.
-fn scrubbed(scrubber: Option<&Scrubber>, texts: Vec<String>, pairs: Option<Vec<String>>, counts: &mut PredictionCounts) -> Result<Texts> {
-    let Some(scrubber) = scrubber else { return Ok((texts, pairs)) };
-    let mut found = ScrubCounts::default();
-    let mut clean = |texts: Vec<String>, column: &str| scrubber.scrub_column(texts, column, &mut found);
-    let texts = clean(texts, "text")?;
-    let pairs = pairs.map(|pairs| clean(pairs, "text_pair")).transpose()?;
-    counts.entities += found.total();
-    Ok((texts, pairs))
-}
-
-fn schema(labels: &[String]) -> SchemaRef {
-    let mut fields =
-        vec![Field::new("id", DataType::Utf8, false), Field::new("label", DataType::Utf8, false), Field::new("score", DataType::Float32, false)];
-    fields.extend(labels.iter().map(|label| Field::new(format!("prob_{label}"), DataType::Float32, false)));
-    Arc::new(Schema::new(fields))
-}
-
-fn columns(ids: Vec<String>, logits: &[Vec<f32>], labels: &[String]) -> Vec<ArrayRef> {
-    let best: Vec<usize> = logits.iter().map(|row| argmax(row)).collect();
-    let probabilities: Vec<Vec<f64>> = logits.iter().map(|row| softmax(row)).collect();
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from(ids)),
-        Arc::new(StringArray::from_iter_values(best.iter().map(|&class| labels[class].as_str()))),
-        Arc::new(Float32Array::from_iter_values(probabilities.iter().zip(&best).map(|(row, &class)| row[class] as f32))),
-    ];
-    for class in 0..labels.len() {
-        columns.push(Arc::new(Float32Array::from_iter_values(probabilities.iter().map(|row| row[class] as f32))));
-    }
-    columns
-}
-
 /// Rows of one file of an ingest artifact.
-fn part_rows(file: &Path) -> Result<impl Iterator<Item = Result<TextRows>>> {
-    Ok(TableReader::open(file)?.map(|batch| {
-        let batch = batch?;
-        let pairs = batch.column_by_name("text_pair").map(|_| strings(&batch, "text_pair")).transpose()?;
-        Ok(TextRows { ids: strings(&batch, "id")?, texts: strings(&batch, "text")?, pairs })
-    }))
+fn part_rows(file: &Path, task: Task) -> Result<impl Iterator<Item = Result<InputRows>>> {
+    Ok(TableReader::open(file)?.map(move |batch| InputRows::of_batch(&batch?, task)))
 }
 
 /// Rows of any source file; bad records are counted in `rejected` and left out.
@@ -271,7 +329,7 @@ pub fn file_rows<'r>(
     source: &SourceConfig,
     columns: &'r ColumnsConfig,
     rejected: &'r mut u64,
-) -> Result<impl Iterator<Item = Result<TextRows>> + 'r> {
+) -> Result<impl Iterator<Item = Result<InputRows>> + 'r> {
     let prefix = digest::of_file(&file.path)?[..8].to_owned();
     let mut framer = Framer::open(file, source, &wanted_for_rows(columns), CHUNK_RECORDS)?;
     Ok(std::iter::from_fn(move || {
@@ -281,19 +339,24 @@ pub fn file_rows<'r>(
             Err(error) => Err(error),
         };
         Some(parsed.map(|parsed| {
-            let mut rows = TextRows { pairs: columns.text_pair.as_ref().map(|_| Vec::new()), ..TextRows::default() };
+            let (mut ids, mut texts) = (Vec::with_capacity(parsed.len()), Vec::with_capacity(parsed.len()));
+            let mut pairs = columns.text_pair.as_ref().map(|_| Vec::new());
             for row in parsed {
                 let Ok(row) = row else {
                     *rejected += 1;
                     continue;
                 };
-                rows.ids.push(row.id.unwrap_or_else(|| format!("{prefix}-{}", row.number)));
-                rows.texts.push(row.text);
-                if let Some(pairs) = &mut rows.pairs {
+                ids.push(row.id.unwrap_or_else(|| format!("{prefix}-{}", row.number)));
+                texts.push(row.text);
+                if let Some(pairs) = &mut pairs {
                     pairs.push(row.text_pair.unwrap_or_default());
                 }
             }
-            rows
+            let texts = match pairs {
+                Some(pairs) => Texts::Pairs(texts, pairs),
+                None => Texts::Single(texts),
+            };
+            InputRows { ids, texts }
         }))
     }))
 }

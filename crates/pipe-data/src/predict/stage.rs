@@ -14,9 +14,10 @@ use pipe_core::{Error, Predictor, Progress, Result};
 use serde_json::{Value, json};
 
 use crate::parquet_io::{TableReader, TableWriter, to_bytes};
-use crate::parts::{Part, check_rows, parts_of};
+use crate::parts::{Part, parts_of};
+use crate::tokenize::task_of;
 
-use super::{PLAIN, PredictionCounts, Scoring, TextPipeline, part_rows, schema};
+use super::{PLAIN, PredictionCounts, Scoring, TextPipeline, output, part_rows};
 
 /// A model that scores, and all that its scores follow from beside the rows: its content, settings, libraries.
 pub struct Scorer<'m> {
@@ -36,8 +37,10 @@ pub fn run(
 ) -> Result<PredictionCounts> {
     let Scorer { pipeline, predictor, identity } = scorer;
     let parts = parts_of(rows, splits);
-    check_rows(&parts)?;
-    let schema = schema(pipeline.labels());
+    if let Some(part) = parts.first() {
+        task_of(Some(pipeline.task()), &TableReader::open(&part.path)?.schema())?;
+    }
+    let schema = output::schema(pipeline.task(), pipeline.labels());
     let mut writer = TableWriter::create(out, Arc::clone(&schema), &PLAIN)?;
     let mut scoring = Scoring { pipeline, predictor, total: splits.values().sum(), done: 0, progress };
     let mut counts = PredictionCounts::default();
@@ -70,7 +73,7 @@ pub fn run(
 fn score_part(scoring: &mut Scoring<'_>, part: &Part, schema: &SchemaRef) -> Result<(Vec<u8>, PredictionCounts)> {
     part.verify()?;
     let mut batches = Vec::new();
-    let counts = scoring.score(part_rows(&part.path)?, |columns| {
+    let counts = scoring.score(part_rows(&part.path, scoring.pipeline.task())?, |columns| {
         let batch = RecordBatch::try_new(Arc::clone(schema), columns);
         batches.push(batch.map_err(|e| Error::internal(format!("columns do not fit their schema: {e}")))?);
         Ok(())

@@ -11,7 +11,7 @@ use pipe_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::row::{Target, TokenRow, list_of};
-use super::{EncodedRow, TextEncoder, strings};
+use super::{TextEncoder, strings};
 
 /// What a window of a context has beside its tokens.
 #[derive(Debug, Clone, PartialEq)]

@@ -90,6 +90,7 @@ impl TextEncoder {
             vocab_size: tokenizer.get_vocab_size(true),
             text_pair,
             doc_stride: None,
+            no_answers: false,
             chat_template: config.chat_template.clone(),
             tokenizer: digest::of_bytes(&content),
         };

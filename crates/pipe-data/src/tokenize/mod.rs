@@ -31,7 +31,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use pipe_core::cache::{Artifact, ShardKey, Shards};
 use pipe_core::config::{StageKind, TokenizeConfig};
-use pipe_core::provenance::Provenance;
+use pipe_core::provenance::{Provenance, Tokenization};
 use pipe_core::{Error, IoContext, Progress, Result, Summary};
 
 use serde_json::json;
@@ -99,7 +99,9 @@ pub fn run(
     let written = report.splits.iter().map(|(split, tokens)| (split.clone(), tokens.rows)).collect();
     let scrub = serde_json::to_value(&policy).expect("plain data");
     let labels = if task.has_classes() { labels } else { Vec::new() };
-    Provenance::new(task, labels, encoder.tokenization().clone(), scrub, policy.digest()).write(out)?;
+    let no_answers = report.splits.values().any(|split| split.unanswered > 0);
+    let tokenization = Tokenization { no_answers, ..encoder.tokenization().clone() };
+    Provenance::new(task, labels, tokenization, scrub, policy.digest()).write(out)?;
     let path = out.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report).expect("plain data")).doing("write", &path)?;
     let figures = BTreeMap::from([("report".to_owned(), json!(report)), ("shards".to_owned(), shards.figures())]);
@@ -155,6 +157,7 @@ impl Tokenizing<'_> {
             tokens.rows_in += batch.num_rows() as u64;
             for row in &rows {
                 tokens.add_row(&row.tokens);
+                tokens.unanswered += u64::from(self.shaper.labelled && row.target.is_unanswered());
             }
             tokens.add_skipped(skipped.iter().map(|&row| ids.value(row)));
             writer.write(self.shaper.columns(ids, &rows)?, &schema)?;

@@ -30,6 +30,9 @@ pub(super) struct SplitTokens {
     /// Ids of the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) skipped_ids: Vec<String>,
+    /// Questions without an answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) unanswered: u64,
     /// Rows of the input where one may become several, or several one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) rows_in: u64,
@@ -64,6 +67,7 @@ impl SplitTokens {
         self.truncated_rows += other.truncated_rows;
         self.lost_tokens += other.lost_tokens;
         self.rows_in += other.rows_in;
+        self.unanswered += other.unanswered;
         self.skipped_rows += other.skipped_rows;
         let room = SKIPPED_IDS.saturating_sub(self.skipped_ids.len());
         self.skipped_ids.extend(other.skipped_ids.iter().take(room).cloned());

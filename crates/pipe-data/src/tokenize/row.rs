@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use pipe_core::{Error, Result, Task};
 
 use super::EncodedRow;
-use super::answers::WindowColumns;
+use super::answers::{Window, WindowColumns};
 
 /// The label of a token that nothing is to be learned of, as transformers has it.
 pub(crate) const IGNORED: i32 = -100;
@@ -31,10 +31,17 @@ pub(super) enum Target {
     Value(f64),
     /// One for each token, [`IGNORED`] where there is none: a class, or the token itself for language models.
     Tokens(Vec<i32>),
-    Window(super::answers::Window),
+    Window(Window),
 }
 
-/// Whether a task's rows are written with labels, where they have some.
+impl Target {
+    /// The first window of a question that has no answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Target::Window(Window { question: Some((_, answers)), .. }) if answers.is_empty())
+    }
+}
+
+/// The columns of a task's rows; `labelled`: with what a model is to give for them.
 pub(super) fn schema(task: Task, labelled: bool) -> SchemaRef {
     let list = |name: &str, item: DataType| Field::new(name, list_of(item), false);
     let mut fields = vec![Field::new("id", DataType::Utf8, false), list("input_ids", DataType::Int32)];

@@ -91,7 +91,7 @@ pub(super) struct Shaper<'s> {
     pub(super) encoder: &'s TextEncoder,
     labels: &'s [String],
     /// The rows have what the model is to give.
-    labelled: bool,
+    pub(super) labelled: bool,
     label_all_tokens: bool,
     packing: bool,
     completion_only: bool,
