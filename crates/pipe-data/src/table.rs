@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::{DataType, Schema, SchemaRef};
 use pipe_core::cache::Artifact;
 use pipe_core::config::StageKind;
 use pipe_core::provenance::Provenance;
 use pipe_core::{Error, IoContext, Progress, Result};
 use serde::Serialize;
 
-use crate::ingest::{Cuts, Labels};
+use crate::ingest::{Classes, Cuts, Labels};
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::scrub::ScrubPolicy;
 use crate::tokenize::read_json;
@@ -58,22 +58,21 @@ pub struct TableRows {
 
 impl<'o> TableArtifact<'o> {
     pub fn new(out: &'o Path) -> TableArtifact<'o> {
-        TableArtifact { out, labels: Labels::new(), report: TableReport::default() }
+        TableArtifact { out, labels: Labels::new("label"), report: TableReport::default() }
     }
 
     /// Adds a split with the rows of the Parquet file `result`, in their order.
     pub fn add(&mut self, split: &str, result: &Path, rows_in: Option<u64>, progress: &dyn Progress) -> Result<()> {
         let reader = TableReader::open_plain(result)?;
         let (schema, total) = (reader.schema(), reader.rows);
-        let is_text = |column: &str| schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8);
-        let has_classes = ["id", "text", "label"].into_iter().all(is_text);
+        let classes = column_of_classes(&schema);
         let mut parts = Parts::new(self.out.join(split), Arc::clone(&schema), PART_ROWS)?;
         for batch in reader {
             progress.check()?;
             let batch = batch?;
-            if has_classes && let Some(labels) = batch.column_by_name("label") {
-                for label in labels.as_string::<i32>().iter().flatten() {
-                    self.labels.id_of(label)?;
+            if let Some(classes) = classes.and_then(|at| Classes::of(batch.column(at))) {
+                for class in (0..batch.num_rows()).flat_map(|row| classes.of_row(row)) {
+                    self.labels.id_of(class)?;
                 }
             }
             parts.write(&batch)?;
@@ -100,6 +99,16 @@ impl<'o> TableArtifact<'o> {
         write("report.json", serde_json::to_vec_pretty(&self.report))?;
         Ok(self.report)
     }
+}
+
+/// Where the names of classes are: in `label` or `labels` beside texts, or in `tags` beside words.
+fn column_of_classes(schema: &Schema) -> Option<usize> {
+    let is_text = |of: &DataType| *of == DataType::Utf8;
+    let is_texts = |of: &DataType| matches!(of, DataType::List(item) if is_text(item.data_type()));
+    let has = |name: &str, is: &dyn Fn(&DataType) -> bool| schema.index_of(name).ok().filter(|at| is(schema.field(*at).data_type()));
+    has("id", &is_text)?;
+    let of_texts = has("text", &is_text).and_then(|_| has("label", &is_text).or_else(|| has("labels", &is_texts)));
+    of_texts.or_else(|| has("tokens", &is_texts).and_then(|_| has("tags", &is_texts)))
 }
 
 /// The one policy that the texts of all inputs went through; absent where no input has texts.
@@ -243,5 +252,44 @@ mod tests {
         assert_eq!(read_json::<Vec<String>>(&out.join("labels.json")).unwrap(), ["9", "10"]);
         assert_eq!(files_of(&out.join("test")).unwrap().len(), 1);
         assert!(!out.join("scrub.json").exists());
+    }
+
+    #[test]
+    fn classes_stand_in_lists_too() {
+        use arrow_array::builder::{ListBuilder, StringBuilder};
+        let folder = tempfile::tempdir().unwrap();
+        let lists = |rows: &[Option<&[&str]>]| -> ArrayRef {
+            let mut lists = ListBuilder::new(StringBuilder::new());
+            for row in rows {
+                row.unwrap_or_default().iter().for_each(|item| lists.values().append_value(item));
+                lists.append(row.is_some());
+            }
+            Arc::new(lists.finish())
+        };
+        let labels = |columns: Vec<(&str, ArrayRef)>| -> Vec<String> {
+            let file = folder.path().join("rows.parquet");
+            let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap();
+            let mut writer = TableWriter::create(&file, batch.schema(), &[]).unwrap();
+            writer.write(batch.columns().to_vec(), &batch.schema()).unwrap();
+            writer.finish().unwrap();
+            let out = folder.path().join("out");
+            let mut table = TableArtifact::new(&out);
+            table.add("train", &file, None, &Silent).unwrap();
+            table.finish(&[]).unwrap();
+            read_json(&out.join("labels.json")).unwrap()
+        };
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["1", "2", "3"]));
+        let classes = lists(&[Some(&["b", "a"]), None, Some(&["c", "a"])]);
+        let beside = |others: &[(&'static str, &ArrayRef)]| {
+            let id = std::iter::once(("id", Arc::clone(&text)));
+            id.chain(others.iter().map(|(name, array)| (*name, Arc::clone(array)))).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(beside(&[("text", &text), ("labels", &classes)])), ["a", "b", "c"]);
+        assert_eq!(labels(beside(&[("tokens", &classes), ("tags", &classes)])), ["a", "b", "c"]);
+        assert_eq!(labels(beside(&[("text", &text), ("label", &text), ("labels", &classes)])), ["1", "2", "3"]);
+        // No rows to be classified.
+        assert!(labels(beside(&[("labels", &classes)])).is_empty());
+        assert!(labels(beside(&[("text", &text), ("tags", &classes)])).is_empty());
+        assert!(labels(beside(&[("text", &text), ("labels", &text)])).is_empty());
     }
 }

@@ -112,12 +112,38 @@ impl IngestConfig {
         in_range("drift.max_row_change", self.drift.max_row_change.unwrap_or(0.0), 0.0..=f64::INFINITY)?;
         // Fewer rows would be more files than a file system likes, more would not be held in memory at once.
         in_range("shard_rows", self.shard_rows as f64, 16.0..=f64::from(1 << 20))?;
-        if self.conflicts == Conflicts::Drop && self.columns.label.is_none() {
+        if self.conflicts == Conflicts::Drop && self.columns.target().is_none() {
             return Err(Complaint::new("conflicts", "there are no labels that could differ").hint("add `columns: { label: … }`"));
         }
         if let Some(split) = &self.split {
-            split.check(self.columns.label.is_some(), self.columns.time.is_some())?;
+            split.check(self.columns.target().map(|(role, _)| role), self.columns.time.is_some())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_stratified_split_and_conflicts_need_what_they_go_by() {
+        let complaint = |columns: serde_json::Value, by: &str| {
+            let split = json!({"train": 0.8, "test": 0.2, "by": by});
+            let config: IngestConfig =
+                serde_json::from_value(json!({"source": {"paths": ["a.csv"]}, "columns": columns, "conflicts": "drop", "split": split})).unwrap();
+            config.check().err().map(|complaint| (complaint.setting, complaint.message))
+        };
+        let error = |setting: &str, message: &str| Some((setting.to_owned(), message.to_owned()));
+        for columns in [json!({"labels": "l"}), json!({"value": "v"}), json!({"tokens": "w", "tags": "t"})] {
+            let role = if columns.get("tags").is_some() { "tags" } else { columns.as_object().unwrap().keys().next().unwrap() };
+            assert_eq!(complaint(columns.clone(), "hash"), None);
+            let expected = format!("a stratified split needs one class per row, which `{role}` is not");
+            assert_eq!(complaint(columns.clone(), "stratified"), error("split.by", &expected));
+        }
+        assert_eq!(complaint(json!({"label": "l"}), "stratified"), None);
+        assert_eq!(complaint(json!({"tokens": "w"}), "hash"), error("conflicts", "there are no labels that could differ"));
     }
 }

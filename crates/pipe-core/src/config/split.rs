@@ -116,7 +116,8 @@ impl SplitConfig {
         SPLITS.into_iter().zip(all).filter(|(name, share)| used(name, *share)).collect()
     }
 
-    pub(super) fn check(&self, has_label: bool, has_time: bool) -> Result<(), Complaint> {
+    /// `target` is the role that rows are labelled with.
+    pub(super) fn check(&self, target: Option<&str>, has_time: bool) -> Result<(), Complaint> {
         for (name, share) in [("train", self.train), ("validation", self.validation), ("test", self.test)] {
             in_range(&format!("split.{name}"), share, 0.0..=1.0)?;
         }
@@ -140,8 +141,13 @@ impl SplitConfig {
                 }
                 return Ok(());
             }
-            SplitBy::Stratified if !has_label => {
+            SplitBy::Stratified if target.is_none() => {
                 return Err(Complaint::new("split.by", "a stratified split needs classes").hint("add `columns: { label: … }`"));
+            }
+            SplitBy::Stratified if target != Some("label") => {
+                let target = target.unwrap_or_default();
+                return Err(Complaint::new("split.by", format!("a stratified split needs one class per row, which `{target}` is not"))
+                    .hint("leave `by:` out: by hash, each row has its own chance"));
             }
             SplitBy::Time if !has_time => {
                 return Err(Complaint::new("split.by", "a split by time needs times").hint("add `columns: { time: … }`"));

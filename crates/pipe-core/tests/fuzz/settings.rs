@@ -35,7 +35,7 @@ const INGEST: &[Setting] = &[
     keyed("source.compression", &[r#""auto""#, r#""none""#, r#""gzip""#, r#""zstd""#]),
     left_out("source.settle", &["null", r#""10m""#, r#""1h30m""#]),
     left_out("source.min_files", &["null", "1", "7"]),
-    // One setting here, since roles depend on one another. All have a label: others need it.
+    // One setting here, since roles depend on one another. All have classes: others need them.
     keyed(
         "columns",
         &[
@@ -49,6 +49,10 @@ const INGEST: &[Setting] = &[
             r#"{"label": "label", "question": "q", "context": "c", "answers": "a"}"#,
             r#"{"label": "label", "prompt": "p", "completion": "c"}"#,
             r#"{"label": "label", "messages": "m"}"#,
+            r#"{"labels": "label"}"#,
+            r#"{"labels": "moods", "text_pair": "second"}"#,
+            r#"{"tokens": "words", "tags": "tags"}"#,
+            r#"{"tokens": "tokens", "tags": "ner"}"#,
             r#"{"label": "label", "extra": {"channel": {}}}"#,
             r#"{"label": "label", "extra": {"channel": {"from": "via"}}}"#,
             r#"{"label": "label", "extra": {"stars": {"type": "integer", "required": true}, "origin": {"value": "crm"}}}"#,

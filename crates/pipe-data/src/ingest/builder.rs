@@ -21,6 +21,7 @@ pub(super) enum ColumnBuilder {
     Time(TimestampMicrosecondBuilder),
     Answers(StructBuilder),
     Messages(ListBuilder<StructBuilder>),
+    Texts(ListBuilder<StringBuilder>),
 }
 
 impl ColumnBuilder {
@@ -40,6 +41,9 @@ impl ColumnBuilder {
                         Box::new(ListBuilder::new(Int32Builder::new()).with_field(item(DataType::Int32))),
                     ],
                 ))
+            }
+            DataType::List(item) if *item.data_type() == DataType::Utf8 => {
+                ColumnBuilder::Texts(ListBuilder::new(StringBuilder::new()).with_field(Arc::clone(item)))
             }
             DataType::List(_) => {
                 let field = message_field();
@@ -66,6 +70,10 @@ impl ColumnBuilder {
             (ColumnBuilder::Time(to), Value::Null) => to.append_null(),
             (ColumnBuilder::Answers(to), Value::Answers(answers)) => append_answers(to, &answers)?,
             (ColumnBuilder::Messages(to), Value::Messages(messages)) => append_messages(to, &messages)?,
+            (ColumnBuilder::Texts(to), Value::Texts(texts)) => {
+                texts.iter().for_each(|text| to.values().append_value(text));
+                to.append(true);
+            }
             _ => return Err(Error::internal("a value is of another type than its column")),
         }
         Ok(())
@@ -80,6 +88,7 @@ impl ColumnBuilder {
             ColumnBuilder::Time(column) => Arc::new(column.finish()),
             ColumnBuilder::Answers(column) => Arc::new(column.finish()),
             ColumnBuilder::Messages(column) => Arc::new(column.finish()),
+            ColumnBuilder::Texts(column) => Arc::new(column.finish()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rows of one run of records: typed, scrubbed, and with all that the whole data set will be asked about them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::builder::{FixedSizeBinaryBuilder, FixedSizeListBuilder, Int64Builder, UInt32Builder, UInt64Builder};
@@ -9,7 +9,6 @@ use arrow_array::{ArrayRef, RecordBatch};
 use pipe_core::config::{ColumnScrub, Operator, Unmapped};
 use pipe_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
 use crate::read::seal::Sealer;
 use crate::read::{Cell, KeyNames, Place, RawRecord, Reason, Reject};
@@ -18,9 +17,11 @@ use crate::scrub::{Edits, Personal, ScrubCounts, Scrubber};
 use super::assign::{NearSigner, RowDigest, Splitter};
 use super::builder::ColumnBuilder;
 use super::columns::{Column, Columns, Kind, Origin};
-use super::labels::Labels;
+use super::json;
+use super::labels::KnownClasses;
+use super::lists::{self, Words};
 use super::shard::ShardSchema;
-use super::value::{self, Answer, Message, Value};
+use super::value::{self, Answer, Message, Value, as_text, with_contents};
 
 /// What a run of records holds beside its rows.
 #[derive(Default, Serialize, Deserialize)]
@@ -85,10 +86,7 @@ pub(super) struct RowBuilder<'c> {
     bands: Option<FixedSizeListBuilder<UInt64Builder>>,
     columns: Vec<ColumnBuilder>,
     counts: Vec<ScrubCounts>,
-    /// Classes of this chunk: what the merge will refuse must not get into the store.
-    classes: Labels,
-    /// Which class names hold personal data.
-    personal: HashMap<String, Personal>,
+    known: KnownClasses,
     notes: ShardNotes,
 }
 
@@ -110,8 +108,7 @@ impl<'c> RowBuilder<'c> {
             bands: maker.schema.bands.map(|bands| FixedSizeListBuilder::new(UInt64Builder::new(), bands).with_field(ShardSchema::band_field())),
             columns: columns.written().map(of).collect(),
             counts: columns.all.iter().map(|_| ScrubCounts::default()).collect(),
-            classes: Labels::new(),
-            personal: HashMap::new(),
+            known: KnownClasses::new(maker.columns.class_role()),
             notes: ShardNotes::default(),
         }
     }
@@ -149,6 +146,11 @@ impl<'c> RowBuilder<'c> {
                 Err(Refusal::Reject(_, reason)) => return Ok(Err(Refusal::Reject(at, reason))),
                 Err(Refusal::Filter) => return Ok(Err(Refusal::Filter)),
             }
+        }
+        if let Some((tokens, tags)) = words_of(maker.columns, &mut values)
+            && let Err(reason) = lists::align(tokens, tags)
+        {
+            return Ok(Err(Refusal::Reject(maker.columns.tags.unwrap_or_default(), reason)));
         }
         // Of the raw text: after scrubbing, different customers on one template would collapse.
         let digest = self.digest(&values);
@@ -191,18 +193,41 @@ impl<'c> RowBuilder<'c> {
     /// The value of one column, before anything is scrubbed.
     fn value<'v>(&self, column: &Column, cells: &mut [Cell<'v>]) -> Result<Value<'v>, Refusal> {
         let refused = |reason| Refusal::Reject(0, reason);
-        let value = match &column.origin {
+        let mut value = match &column.origin {
             Origin::Source(at) => value::of_cell(&mut cells[*at], column.kind).map_err(refused)?,
-            Origin::Constant(constant) => value::of_cell(&mut constant_cell(constant), column.kind).map_err(refused)?,
+            Origin::Constant(constant) => value::of_cell(&mut value::constant_cell(constant), column.kind).map_err(refused)?,
         };
-        let Value::Text(label) = &value else { return Ok(value) };
-        if column.kind != Kind::Label || self.maker.label_map.is_empty() {
-            return Ok(value);
+        match (column.kind, &mut value) {
+            (Kind::Label, Value::Text(label)) => {
+                if let Some(class) = self.class_of(label)? {
+                    *label = Cow::Owned(class.to_owned());
+                }
+            }
+            (Kind::Labels | Kind::Tags, Value::Texts(classes)) => {
+                for name in classes.iter_mut() {
+                    if let Some(class) = self.class_of(name)? {
+                        class.clone_into(name);
+                    }
+                }
+                if column.kind == Kind::Labels {
+                    as_set(classes);
+                }
+            }
+            _ => {}
         }
-        match (self.maker.label_map.get(label.as_ref()), self.maker.unmapped) {
-            (Some(class), _) => Ok(Value::Text(Cow::Owned(class.clone()))),
-            (None, Unmapped::Keep) => Ok(value),
-            (None, Unmapped::Reject) => Err(refused(Reason::UnmappedLabel)),
+        Ok(value)
+    }
+
+    /// The class that a value of the source stands for; absent: the value itself.
+    fn class_of(&self, value: &str) -> Result<Option<&'c str>, Refusal> {
+        let map = self.maker.label_map;
+        if map.is_empty() {
+            return Ok(None);
+        }
+        match (map.get(value), self.maker.unmapped) {
+            (Some(class), _) => Ok(Some(class)),
+            (None, Unmapped::Keep) => Ok(None),
+            (None, Unmapped::Reject) => Err(Refusal::Reject(0, Reason::UnmappedLabel)),
             (None, Unmapped::Filter) => Err(Refusal::Filter),
         }
     }
@@ -221,6 +246,18 @@ impl<'c> RowBuilder<'c> {
             match column.scrub {
                 ColumnScrub::Drop => {}
                 ColumnScrub::Whole(operator) => {
+                    if let (Kind::Labels, Value::Texts(classes)) = (column.kind, &mut *value) {
+                        for class in classes.iter_mut() {
+                            match maker.scrubber.apply_whole(class, operator, &column.name) {
+                                Some(Cow::Owned(other)) => *class = other,
+                                Some(Cow::Borrowed(_)) => {}
+                                None => return Ok(Err(Refusal::Filter)),
+                            }
+                        }
+                        // An operator may leave nothing of a class, or make one of two.
+                        classes.retain(|class| !class.is_empty());
+                        as_set(classes);
+                    }
                     if let Some(text) = as_text(value) {
                         match maker.scrubber.apply_whole(&text, operator, &column.name) {
                             Some(text) => {
@@ -244,18 +281,16 @@ impl<'c> RowBuilder<'c> {
                                 return Ok(Err(refusal));
                             }
                         }
-                        (Kind::Label, Value::Text(text)) => {
-                            let personal = match self.personal.get(text.as_ref()) {
-                                Some(personal) => *personal,
-                                None => {
-                                    let personal = maker.scrubber.personal(text)?;
-                                    self.classes.id_of(text)?;
-                                    self.personal.insert(text.to_string(), personal);
-                                    personal
-                                }
-                            };
-                            if let Some(refusal) = refusal(personal, at) {
+                        (Kind::Label, Value::Text(class)) => {
+                            if let Some(refusal) = refusal(self.known.personal(class, maker.scrubber)?, at) {
                                 return Ok(Err(refusal));
+                            }
+                        }
+                        (Kind::Labels | Kind::Tags, Value::Texts(classes)) => {
+                            for class in classes.iter() {
+                                if let Some(refusal) = refusal(self.known.personal(class, maker.scrubber)?, at) {
+                                    return Ok(Err(refusal));
+                                }
                             }
                         }
                         (_, Value::Integer(_) | Value::Float(_)) => {
@@ -291,7 +326,7 @@ impl<'c> RowBuilder<'c> {
                             }
                         }
                         (_, Value::Json(json)) => {
-                            if !scrub_json(json, maker.scrubber, counts)? {
+                            if !json::scrub(json, maker.scrubber, counts)? {
                                 return Ok(Err(Refusal::Filter));
                             }
                         }
@@ -306,8 +341,8 @@ impl<'c> RowBuilder<'c> {
                                 }
                             }
                         }
-                        // Below: answers go by what became of their context.
-                        (_, Value::Answers(_)) => {}
+                        // Below: answers go by what became of their context, words by what stands beside them.
+                        (_, Value::Answers(_) | Value::Texts(_)) => {}
                     }
                 }
             }
@@ -317,6 +352,17 @@ impl<'c> RowBuilder<'c> {
             && let Err(reason) = answers_in_context(values, at, context, context_edits)
         {
             return Ok(Err(Refusal::Reject(at, reason)));
+        }
+        if let Some(at) = maker.columns.tokens
+            && let Some((tokens, tags)) = words_of(maker.columns, values)
+        {
+            let scrubber = (maker.columns.all[at].scrub == ColumnScrub::Scan).then_some(maker.scrubber);
+            match lists::scrub(tokens, tags, scrubber, &mut self.counts[at])? {
+                Words::Clean(other) => changed |= other,
+                Words::Gone => return Ok(Err(Refusal::Reject(at, Reason::EmptyText))),
+                Words::Dropped => return Ok(Err(Refusal::Filter)),
+                Words::Personal => return Ok(Err(Refusal::Reject(at, Reason::PersonalData))),
+            }
         }
         Ok(Ok(changed))
     }
@@ -344,107 +390,27 @@ impl<'c> RowBuilder<'c> {
     }
 }
 
+/// The classes of a row as they are written: equal sets are equal bytes.
+fn as_set(classes: &mut Vec<String>) {
+    classes.sort_unstable();
+    classes.dedup();
+}
+
+/// A row's words, with their tags where it has some.
+fn words_of<'v, 'c>(columns: &Columns, values: &'v mut [Value<'c>]) -> Option<(&'v mut Value<'c>, Option<&'v mut Value<'c>>)> {
+    let at = columns.tokens?;
+    // Roles are in an order of their own: tags come after words.
+    let (head, tail) = values.split_at_mut(at + 1);
+    let tags = columns.tags.and_then(|tags| tail.get_mut(tags.checked_sub(at + 1)?));
+    Some((head.last_mut()?, tags))
+}
+
 /// Why a row with such an id, class or number is none.
 fn refusal(personal: Personal, column: usize) -> Option<Refusal> {
     match personal {
         Personal::No => None,
         Personal::Yes => Some(Refusal::Reject(column, Reason::PersonalData)),
         Personal::DropsRow => Some(Refusal::Filter),
-    }
-}
-
-fn constant_cell(constant: &Json) -> Cell<'static> {
-    match constant {
-        Json::Null => Cell::Null,
-        Json::Bool(value) => Cell::Bool(*value),
-        Json::String(text) => Cell::Text(Cow::Owned(text.clone())),
-        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(value), _) => Cell::Integer(value.into()),
-            (None, Some(value)) => Cell::Float(value),
-            (None, None) => Cell::Null,
-        },
-        nested => Cell::Nested(nested.clone()),
-    }
-}
-
-/// Calls `f` with the texts that a model reads, in the order of the columns. A missing second text is no part.
-fn with_contents<T>(columns: &[Column], values: &[Value<'_>], f: impl FnOnce(&[&str]) -> T) -> T {
-    let mut parts: Vec<&str> = Vec::with_capacity(4);
-    for (value, column) in values.iter().zip(columns).filter(|(_, column)| column.is_content()) {
-        match value {
-            Value::Text(text) => parts.push(text),
-            Value::Messages(messages) => parts.extend(messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()])),
-            // Between two texts its place has to be told.
-            _ if column.kind != Kind::OptionalText => parts.push(""),
-            _ => {}
-        }
-    }
-    f(&parts)
-}
-
-/// What an operator that takes a whole value takes; absent for no value.
-fn as_text<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Text(text) => Cow::Borrowed(text),
-        Value::Integer(number) => Cow::Owned(number.to_string()),
-        Value::Float(number) => Cow::Owned(number.to_string()),
-        Value::Boolean(value) => Cow::Owned(value.to_string()),
-        Value::Time(micros) => Cow::Owned(micros.to_string()),
-        Value::Json(json) => Cow::Owned(json.to_string()),
-        Value::Answers(_) | Value::Messages(_) => return None,
-    })
-}
-
-/// Scrubs every string, key and number in place. False: the row is to be left out.
-fn scrub_json(json: &mut Json, scrubber: &Scrubber, counts: &mut ScrubCounts) -> Result<bool> {
-    let scrub = |text: &str, counts: &mut ScrubCounts| -> Result<(Option<String>, bool)> {
-        let clean = scrubber.scrub_noting(text, counts, None)?;
-        let changed = match clean.text {
-            Cow::Owned(clean) => Some(clean),
-            Cow::Borrowed(_) => None,
-        };
-        Ok((changed, !clean.drop_row))
-    };
-    match json {
-        Json::Null | Json::Bool(_) => Ok(true),
-        Json::String(text) => {
-            let (changed, stays) = scrub(text, counts)?;
-            if let Some(clean) = changed {
-                *text = clean;
-            }
-            Ok(stays)
-        }
-        Json::Number(number) => {
-            let (changed, stays) = scrub(&number.to_string(), counts)?;
-            if let Some(clean) = changed {
-                *json = Json::String(clean);
-            }
-            Ok(stays)
-        }
-        Json::Array(items) => {
-            for item in items {
-                if !scrub_json(item, scrubber, counts)? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
-        Json::Object(map) => {
-            for (key, mut item) in std::mem::take(map) {
-                let (changed, stays) = scrub(&key, counts)?;
-                if !stays || !scrub_json(&mut item, scrubber, counts)? {
-                    return Ok(false);
-                }
-                // Two keys may have become one.
-                let key = changed.unwrap_or(key);
-                let names = std::iter::once(key.clone()).chain((2..).map(|at| format!("{key}_{at}")));
-                if let Some(free) = names.into_iter().find(|name| !map.contains_key(name)) {
-                    map.insert(free, item);
-                }
-            }
-            Ok(true)
-        }
     }
 }
 

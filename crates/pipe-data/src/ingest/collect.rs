@@ -13,8 +13,7 @@ use pipe_core::config::{ColumnsConfig, IngestConfig, SourceFormat};
 use crate::read::{KeyNames, Reject, check_columns};
 
 use super::assign::{Assigner, RowDigest, RowFacts};
-use super::columns::Kind;
-use super::labels::Labels;
+use super::labels::{Labels, Target};
 use super::rejects::Rejects;
 use super::shard::{CleanShard, ShardSchema};
 use super::write::StoredShard;
@@ -24,8 +23,8 @@ use super::{Columns, IngestReport, IngestSource};
 pub(super) struct Collector<'m> {
     sources: &'m [IngestSource],
     shards: &'m Shards,
-    /// Where the labels stand among the columns of shards.
-    label_at: Option<usize>,
+    /// Where what rows are labelled with stands among the columns of shards.
+    target_at: Option<usize>,
     pub(super) assigner: Assigner,
     pub(super) stored: Vec<StoredShard>,
     pub(super) rejects: Rejects,
@@ -48,16 +47,16 @@ impl<'m> Collector<'m> {
         shards: &'m Shards,
         out: &Path,
     ) -> Result<Collector<'m>> {
-        let label_at = columns.written().position(|column| column.kind == Kind::Label).map(|at| schema.first + at);
+        let target_at = columns.target().map(|at| schema.first + at);
         let named: BTreeSet<String> = columns.all.iter().map(|column| column.name.clone()).collect();
         Ok(Collector {
             sources,
             shards,
-            label_at,
+            target_at,
             assigner,
             stored: Vec::new(),
             rejects: Rejects::create(&out.join("rejects.parquet"), config.rejects.recipient.is_some())?,
-            labels: Labels::new(),
+            labels: Labels::new(columns.class_role()),
             report: IngestReport::new(named),
             keys: KeyNames::default(),
             file: None,
@@ -115,10 +114,10 @@ impl<'m> Collector<'m> {
             let list = column.as_fixed_size_list();
             (list.value_length() as usize, list.values().as_primitive::<UInt64Type>().values())
         });
-        let labels = self.label_at.map(|at| batch.column(at).as_string::<i32>());
+        let target = self.target_at.map(|at| Target::of(batch.column(at)));
         for row in 0..batch.num_rows() {
-            let label = match labels {
-                Some(labels) => Some(self.labels.id_of(labels.value(row)).inspect_err(|_| self.shards.forget())?),
+            let label = match &target {
+                Some(target) => Some(target.of_row(row, &mut self.labels).inspect_err(|_| self.shards.forget())?),
                 None => None,
             };
             self.assigner.push(&RowFacts {

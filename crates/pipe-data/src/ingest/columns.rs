@@ -18,6 +18,14 @@ pub(super) enum Kind {
     /// A text that may be missing, where the source has the column.
     OptionalText,
     Label,
+    /// Any number of classes.
+    Labels,
+    /// A number that every row has.
+    Value,
+    /// A text as words.
+    Tokens,
+    /// A class for each word.
+    Tags,
     Id,
     Group,
     Time,
@@ -57,12 +65,15 @@ pub(super) struct Columns {
     pub(super) wanted: Wanted,
     /// Where the answers' context stands among `all`.
     pub(super) context: Option<usize>,
+    /// Where words and their tags do.
+    pub(super) tokens: Option<usize>,
+    pub(super) tags: Option<usize>,
 }
 
 impl Columns {
     /// What is done with each is the policy's to say: it may be that of a model.
     pub(super) fn new(config: &IngestConfig, policy: &ScrubPolicy) -> Result<Columns> {
-        let mut columns = Columns { all: Vec::new(), wanted: Wanted::of(&config.columns), context: None };
+        let mut columns = Columns { all: Vec::new(), wanted: Wanted::of(&config.columns), context: None, tokens: None, tags: None };
         // In the order of `wanted`: a constant takes no place there.
         let mut sources = (0..columns.wanted.len()).map(Origin::Source);
         let mut next_source = || sources.next().ok_or_else(|| Error::internal("a column is wanted of no source"));
@@ -70,6 +81,10 @@ impl Columns {
             let kind = match role {
                 "text_pair" => Kind::OptionalText,
                 "label" => Kind::Label,
+                "labels" => Kind::Labels,
+                "value" => Kind::Value,
+                "tokens" => Kind::Tokens,
+                "tags" => Kind::Tags,
                 "id" => Kind::Id,
                 "group" => Kind::Group,
                 "time" => Kind::Time,
@@ -77,8 +92,12 @@ impl Columns {
                 "messages" => Kind::Messages,
                 _ => Kind::Text,
             };
-            if role == "context" {
-                columns.context = Some(columns.all.len());
+            let at = Some(columns.all.len());
+            match role {
+                "context" => columns.context = at,
+                "tokens" => columns.tokens = at,
+                "tags" => columns.tags = at,
+                _ => {}
             }
             let scrub = policy.column(role);
             check_scrub(role, kind, scrub, config.columns.answers.is_some())?;
@@ -120,6 +139,17 @@ impl Columns {
         self.all.iter().filter(|column| column.scrub != ColumnScrub::Drop)
     }
 
+    /// The role that holds names of classes, for messages.
+    pub(super) fn class_role(&self) -> &'static str {
+        let kinds = [(Kind::Labels, "labels"), (Kind::Tags, "tags")];
+        kinds.into_iter().find(|(kind, _)| self.has(*kind)).map_or("label", |(_, role)| role)
+    }
+
+    /// Where what rows are labelled with stands among the columns that are written.
+    pub(super) fn target(&self) -> Option<usize> {
+        self.written().position(Column::is_target)
+    }
+
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.all.iter().any(|column| column.kind == kind)
     }
@@ -132,9 +162,12 @@ fn check_scrub(role: &str, kind: Kind, scrub: ColumnScrub, answers: bool) -> Res
             Err(Error::usage(format!("the column `{role}` cannot be dropped: later stages read it"))
                 .hint(format!("take `{role}` out of `columns:`, or choose another treatment in `scrub: {{ columns: … }}`")))
         }
-        ColumnScrub::Whole(operator) if operator.operator != Operator::Keep && matches!(kind, Kind::Answers | Kind::Messages | Kind::Time) => {
+        ColumnScrub::Whole(operator)
+            if operator.operator != Operator::Keep
+                && matches!(kind, Kind::Answers | Kind::Messages | Kind::Time | Kind::Value | Kind::Tokens | Kind::Tags) =>
+        {
             Err(Error::usage(format!("`{}` takes whole texts, and `{role}` holds none", operator.operator.name()))
-                .hint("its texts are scanned unless you say otherwise; answers go by what becomes of their context"))
+                .hint("its texts are scanned unless you say otherwise; answers go by what becomes of their context, tags by their words"))
         }
         ColumnScrub::Whole(operator) if operator.operator != Operator::Keep && role == "context" && answers => {
             Err(Error::usage("`context` cannot be replaced as a whole: the answers stand in it").hint("scan it, or leave `answers` out"))
@@ -147,6 +180,7 @@ impl Column {
     pub(super) fn field(&self) -> Field {
         let nullable = match self.kind {
             Kind::Text | Kind::Label | Kind::Answers | Kind::Messages => false,
+            Kind::Labels | Kind::Value | Kind::Tokens | Kind::Tags => false,
             // A row without a group is a group of its own; an id is made where there is none.
             Kind::OptionalText | Kind::Group | Kind::Id => true,
             Kind::Time => false,
@@ -165,6 +199,8 @@ impl Column {
         }
         match self.kind {
             Kind::Text | Kind::OptionalText | Kind::Label | Kind::Id | Kind::Group => DataType::Utf8,
+            Kind::Labels | Kind::Tokens | Kind::Tags => DataType::List(Arc::new(Field::new("item", DataType::Utf8, false))),
+            Kind::Value => DataType::Float64,
             Kind::Time => time_type(),
             Kind::Answers => DataType::Struct(answers_fields()),
             Kind::Messages => DataType::List(Arc::new(message_field())),
@@ -180,7 +216,12 @@ impl Column {
 
     /// Whether its text is what a model reads, and so what makes two rows equal.
     pub(super) fn is_content(&self) -> bool {
-        matches!(self.kind, Kind::Text | Kind::OptionalText | Kind::Messages)
+        matches!(self.kind, Kind::Text | Kind::OptionalText | Kind::Messages | Kind::Tokens)
+    }
+
+    /// Whether rows are labelled with it.
+    pub(super) fn is_target(&self) -> bool {
+        matches!(self.kind, Kind::Label | Kind::Labels | Kind::Value | Kind::Tags)
     }
 
     /// Whether it may hold personal data on purpose: nothing of it may stand in statistics.

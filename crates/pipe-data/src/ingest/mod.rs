@@ -17,7 +17,9 @@ mod builder;
 mod clean;
 mod collect;
 mod columns;
+mod json;
 mod labels;
+mod lists;
 mod parts;
 mod plan;
 mod rejects;
@@ -44,7 +46,7 @@ use crate::scrub::{EntityModel, Personal, ScrubKey, ScrubPolicy, Scrubber};
 use assign::{AssignConfig, Assigner, Splitter};
 use collect::Collector;
 use columns::Columns;
-pub(crate) use labels::Labels;
+pub(crate) use labels::{Classes, Labels};
 pub(crate) use parts::Cuts;
 use plan::Planner;
 pub use report::IngestReport;
@@ -169,8 +171,10 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let splits = report.splits.iter().map(|(name, split)| (name.clone(), split.rows)).collect();
     let used = |class: &str| report.splits.values().any(|split| split.labels.get(class).is_some_and(|rows| *rows > 0));
     let left = report.splits.values().map(|split| split.rows).sum();
-    let label_names = labels.finish(left, config.columns.label.as_deref(), used)?;
-    report.finish(assignment.report.clone(), &label_names)?;
+    // One class of several may be all that there is to tell; one class of one each is nothing to learn.
+    let one_each = config.columns.classes().filter(|(role, _)| *role != "labels").map(|(_, column)| column);
+    let label_names = labels.finish(left, one_each, used)?;
+    report.finish(assignment.report.clone(), &label_names, config.columns.target().is_some())?;
     write_json(&out.join("labels.json"), &label_names)?;
     write_json(&out.join("scrub.json"), &scrub.policy)?;
     write_json(&out.join("report.json"), &report)?;
@@ -234,5 +238,7 @@ pub fn splits_of_files<'n>(split: Option<&SplitConfig>, names: impl Iterator<Ite
     Ok(found)
 }
 
+#[cfg(test)]
+mod role_tests;
 #[cfg(test)]
 mod tests;

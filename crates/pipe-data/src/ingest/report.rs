@@ -56,16 +56,19 @@ pub struct RowCounts {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct SplitReport {
     pub rows: u64,
+    /// Rows of each class; of tags, words.
     pub labels: BTreeMap<String, u64>,
 }
 
 impl SplitReport {
-    pub(super) fn add(&mut self, label: Option<&str>) {
+    /// One more row, with its classes.
+    pub(super) fn add<'c>(&mut self, classes: impl Iterator<Item = &'c str>) {
         self.rows += 1;
-        let Some(label) = label else { return };
-        match self.labels.get_mut(label) {
-            Some(rows) => *rows += 1,
-            None => drop(self.labels.insert(label.to_owned(), 1)),
+        for class in classes {
+            match self.labels.get_mut(class) {
+                Some(count) => *count += 1,
+                None => drop(self.labels.insert(class.to_owned(), 1)),
+            }
         }
     }
 }
@@ -123,8 +126,8 @@ impl IngestReport {
         reasons.join(", ")
     }
 
-    /// Takes in what became of the rows, and checks that none was lost.
-    pub(super) fn finish(&mut self, together: AssignReport, labels: &[String]) -> Result<()> {
+    /// Takes in what became of the rows, and checks that none was lost. `labelled` rows are there to learn from.
+    pub(super) fn finish(&mut self, together: AssignReport, labels: &[String], labelled: bool) -> Result<()> {
         self.rows.duplicates = together.duplicates;
         self.rows.near_duplicates = together.near_duplicates;
         self.rows.conflicts = together.conflicts_dropped;
@@ -158,7 +161,7 @@ impl IngestReport {
                 overlap.scrubbed.count
             ));
         }
-        if !labels.is_empty() && out < FEW_ROWS {
+        if labelled && out < FEW_ROWS {
             self.warnings.push(format!("{out} rows are few: fine-tuning wants hundreds or thousands of examples"));
         }
         Ok(())

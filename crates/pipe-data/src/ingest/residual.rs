@@ -1,6 +1,8 @@
 //! What was written is read back and scanned once more: whatever went wrong between the detectors and the disk, nothing
 //! personal gets into an artifact.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 
 use arrow_array::Array;
@@ -11,27 +13,38 @@ use pipe_core::{Error, Result};
 use serde_json::Value;
 
 use crate::parquet_io::TableReader;
-use crate::scrub::Scrubber;
+use crate::scrub::{Scrubber, joined};
 
 use super::columns::{Columns, Kind};
 
 /// Fails where a scanned column of the file holds what its policy replaces.
 pub(super) fn check(path: &Path, columns: &Columns, scrubber: &Scrubber) -> Result<()> {
-    let is_json = |kind| matches!(kind, Kind::Extra { of: ColumnType::Json, .. });
-    let scanned: Vec<(&str, bool)> = columns
+    let scanned: Vec<(&str, Kind)> = columns
         .written()
         // An answer is a part of its context, which is looked through in full: out of it, the words around it are missing.
         .filter(|column| column.scrub == ColumnScrub::Scan && column.kind != Kind::Answers)
-        .map(|column| (column.name.as_str(), is_json(column.kind)))
+        .map(|column| (column.name.as_str(), column.kind))
         .collect();
+    // Of classes there are few, and many of each.
+    let known = RefCell::new(HashMap::<String, usize>::new());
+    let of_class = |class: &str| {
+        let hits = known.borrow().get(class).copied();
+        hits.unwrap_or_else(|| *known.borrow_mut().entry(class.to_owned()).or_insert_with(|| scrubber.residual(class)))
+    };
     let mut rows = 0;
     for batch in TableReader::open(path)? {
         let batch = batch?;
-        for (name, json) in &scanned {
+        for (name, kind) in &scanned {
             // A made id is digits of a digest and a number.
             let Some(column) = batch.column_by_name(name) else { continue };
-            let residual = |text: &str| if *json { of_json(text, scrubber) } else { scrubber.residual(text) };
-            if let Some((row, hits)) = first_hit(column.as_ref(), &residual) {
+            let hit = match kind {
+                // As one text: a value may stand over several words, and a word alone says too little.
+                Kind::Tokens => first_hit_in_words(column.as_ref(), scrubber),
+                Kind::Labels | Kind::Tags => first_hit(column.as_ref(), &of_class),
+                Kind::Extra { of: ColumnType::Json, .. } => first_hit(column.as_ref(), &|text| of_json(text, scrubber)),
+                _ => first_hit(column.as_ref(), &|text| scrubber.residual(text)),
+            };
+            if let Some((row, hits)) = hit {
                 return Err(Error::stage(format!(
                     "row {} of {} still holds {hits} values in `{name}` that its scrub policy replaces",
                     rows + row as u64 + 1,
@@ -57,6 +70,16 @@ fn of_json(text: &str, scrubber: &Scrubber) -> usize {
         }
     }
     serde_json::from_str(text).map_or_else(|_| scrubber.residual(text), |value| of(&value, scrubber))
+}
+
+fn first_hit_in_words(array: &dyn Array, scrubber: &Scrubber) -> Option<(usize, usize)> {
+    let lists = array.as_list::<i32>();
+    (0..lists.len()).find_map(|row| {
+        let words = lists.value(row);
+        let words: Vec<&str> = words.as_string::<i32>().iter().flatten().collect();
+        let hits = scrubber.residual(&joined(&words));
+        (hits > 0).then_some((row, hits))
+    })
 }
 
 /// The first row with values that should not be there, and how many.

@@ -9,8 +9,10 @@ use pipe_core::config::ColumnType;
 use serde_json::Value as Json;
 
 use crate::read::{Cell, Reason};
+use crate::scrub::joined;
 
-use super::columns::Kind;
+use super::columns::{Column, Kind};
+use super::lists;
 
 /// Names of roles in chats are short words, never text.
 const MAX_ROLE_BYTES: usize = 32;
@@ -27,6 +29,8 @@ pub(super) enum Value<'c> {
     Json(Json),
     Answers(Vec<Answer>),
     Messages(Vec<Message>),
+    /// Classes, words or the tags of words.
+    Texts(Vec<String>),
 }
 
 /// An answer and where it begins in its context, in characters.
@@ -54,6 +58,15 @@ pub(super) fn of_cell<'c>(cell: &mut Cell<'c>, kind: Kind) -> Result<Value<'c>, 
             Some(label) if !label.is_empty() => Ok(Value::Text(label)),
             _ => Err(Reason::EmptyLabel),
         },
+        Kind::Labels => lists::classes(cell).map(Value::Texts),
+        Kind::Value if cell == Cell::Missing => Err(Reason::MissingColumn),
+        Kind::Value => match extra(cell, ColumnType::Float)? {
+            // One zero, however it was written.
+            Value::Float(number) => Ok(Value::Float(number + 0.0)),
+            _ => Err(Reason::MissingValue),
+        },
+        Kind::Tokens => lists::words(cell).map(Value::Texts),
+        Kind::Tags => lists::tags(cell).map(Value::Texts),
         Kind::Time => time(cell).map(Value::Time),
         Kind::Answers => match nested(cell)? {
             Some(answers) => answers_of(answers).map(Value::Answers),
@@ -242,6 +255,56 @@ fn messages_of(json: Json) -> Result<Vec<Message>, Reason> {
         Ok(Message { role, content })
     };
     items.into_iter().map(message).collect()
+}
+
+/// What a column of one value holds on every row.
+pub(super) fn constant_cell(constant: &Json) -> Cell<'static> {
+    match constant {
+        Json::Null => Cell::Null,
+        Json::Bool(value) => Cell::Bool(*value),
+        Json::String(text) => Cell::Text(Cow::Owned(text.clone())),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(value), _) => Cell::Integer(value.into()),
+            (None, Some(value)) => Cell::Float(value),
+            (None, None) => Cell::Null,
+        },
+        nested => Cell::Nested(nested.clone()),
+    }
+}
+
+/// Calls `f` with the texts that a model reads, in the order of the columns. A missing second text is no part.
+pub(super) fn with_contents<T>(columns: &[Column], values: &[Value<'_>], f: impl FnOnce(&[&str]) -> T) -> T {
+    // Words are the text that they make.
+    let words = values.iter().zip(columns).find_map(|(value, column)| match value {
+        Value::Texts(words) if column.kind == Kind::Tokens => Some(joined(words)),
+        _ => None,
+    });
+    let mut parts: Vec<&str> = Vec::with_capacity(4);
+    for (value, column) in values.iter().zip(columns).filter(|(_, column)| column.is_content()) {
+        match value {
+            Value::Text(text) => parts.push(text),
+            Value::Messages(messages) => parts.extend(messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()])),
+            Value::Texts(_) => parts.extend(words.as_deref()),
+            // Between two texts its place has to be told.
+            _ if column.kind != Kind::OptionalText => parts.push(""),
+            _ => {}
+        }
+    }
+    f(&parts)
+}
+
+/// What an operator that takes a whole value takes; absent for no value.
+pub(super) fn as_text<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Text(text) => Cow::Borrowed(text),
+        Value::Integer(number) => Cow::Owned(number.to_string()),
+        Value::Float(number) => Cow::Owned(number.to_string()),
+        Value::Boolean(value) => Cow::Owned(value.to_string()),
+        Value::Time(micros) => Cow::Owned(micros.to_string()),
+        Value::Json(json) => Cow::Owned(json.to_string()),
+        Value::Answers(_) | Value::Messages(_) | Value::Texts(_) => return None,
+    })
 }
 
 #[cfg(test)]

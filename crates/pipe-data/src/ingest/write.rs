@@ -19,6 +19,7 @@ use crate::scrub::Scrubber;
 
 use super::assign::{Assignment, Fate, RowDigest};
 use super::columns::{Columns, Kind};
+use super::labels::Classes;
 use super::parts::{Cuts, Part, PartPlanner};
 use super::report::SplitReport;
 use super::residual;
@@ -83,7 +84,7 @@ impl RowWriter<'_> {
     ) -> Result<BTreeMap<String, SplitReport>> {
         let mut planner = PartPlanner::new(self.splits.len(), Cuts::new(part_rows));
         let mut reports = vec![SplitReport::default(); self.splits.len()];
-        let label_at = self.columns.written().position(|column| column.kind == Kind::Label).map(|at| self.shard_schema.first + at);
+        let target_at = self.columns.target().map(|at| self.shard_schema.first + at);
         let total: u64 = self.stored.iter().map(|shard| shard.rows).sum();
         let gone = || Error::internal("the writers of parts are gone");
         let mut ordinal = 0;
@@ -95,10 +96,10 @@ impl RowWriter<'_> {
             let mut row = 0u32;
             for batch in store::map(&self.shards.path(&shard.key), &self.shard_schema.arrow)? {
                 let digests = batch.column(1).as_fixed_size_binary();
-                let labels = label_at.map(|at| batch.column(at).as_string::<i32>());
+                let classes = target_at.and_then(|at| Classes::of(batch.column(at)));
                 for in_batch in 0..batch.num_rows() {
                     if let Fate::Split(split) = assignment.fate(ordinal) {
-                        reports[split].add(labels.map(|labels| labels.value(in_batch)));
+                        reports[split].add(classes.iter().flat_map(|classes| classes.of_row(in_batch)));
                         if let Some(part) = planner.add(split, at, row, RowDigest::from_bytes(digests.value(in_batch))) {
                             to_workers.send(part).map_err(|_| gone())?;
                         }

@@ -127,6 +127,8 @@ pub enum Reason {
     InvalidAnswers,
     /// Messages that are not of their form.
     InvalidMessages,
+    /// More or fewer tags than words.
+    MisalignedTags,
     /// Personal data that the policy drops rows for.
     PersonalData,
 }
@@ -150,6 +152,7 @@ impl Reason {
             Reason::InvalidTime => "invalid_time",
             Reason::InvalidAnswers => "invalid_answers",
             Reason::InvalidMessages => "invalid_messages",
+            Reason::MisalignedTags => "misaligned_tags",
             Reason::PersonalData => "personal_data",
         }
     }

@@ -42,6 +42,13 @@ impl ScrubCounts {
         }
     }
 
+    /// The same but for those that `operator` met.
+    #[must_use]
+    pub(super) fn without(mut self, operator: Operator) -> ScrubCounts {
+        self.0.retain(|cell| cell.operator != operator);
+        self
+    }
+
     /// Values that something took the place of.
     pub fn total(&self) -> u64 {
         self.0.iter().filter(|cell| cell.operator != Operator::Keep).map(|cell| cell.count).sum()

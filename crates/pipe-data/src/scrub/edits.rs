@@ -37,6 +37,26 @@ impl Edits {
             (new_start.unwrap_or_else(|| moved(start, shift)), new_end.unwrap_or_else(|| moved(end, shift)))
         })
     }
+
+    /// Where the bytes at `offsets` of the raw text, which ascend, stand now; absent for those of replaced values.
+    pub fn kept(&self, offsets: &[usize]) -> Vec<Option<usize>> {
+        let mut kept: Vec<Option<usize>> = offsets.iter().copied().map(Some).collect();
+        for round in &self.0 {
+            let mut edits = round.iter().peekable();
+            let mut shift = 0isize;
+            for place in &mut kept {
+                let Some(offset) = *place else { continue };
+                while let Some(edit) = edits.next_if(|edit| edit.end <= offset) {
+                    shift += edit.length as isize - (edit.end - edit.start) as isize;
+                }
+                *place = match edits.peek() {
+                    Some(edit) if edit.start <= offset => None,
+                    _ => Some(offset.saturating_add_signed(shift)),
+                };
+            }
+        }
+        kept
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +77,15 @@ mod tests {
         edits.add_round(vec![Edit { start: 16, end: 19, length: 8 }]);
         assert_eq!(edits.map(22, 23), (16, 24));
         assert_eq!(edits.map(5, 24), (5, 24));
+    }
+
+    #[test]
+    fn single_bytes_stay_or_are_gone() {
+        // "call 415-555-0123 or Bob" → "call <PHONE> or Bob" → "call <PHONE> or <PERSON>"
+        let mut edits = Edits::default();
+        edits.add_round(vec![Edit { start: 5, end: 17, length: 7 }]);
+        edits.add_round(vec![Edit { start: 16, end: 19, length: 8 }]);
+        assert_eq!(edits.kept(&[0, 4, 5, 16, 17, 20, 21, 23, 24]), [Some(0), Some(4), None, None, Some(12), Some(15), None, None, Some(24)]);
+        assert_eq!(Edits::default().kept(&[3]), [Some(3)]);
     }
 }

@@ -30,6 +30,7 @@ mod policy;
 mod surrogate;
 mod token;
 pub mod unseal;
+mod words;
 
 use std::borrow::Cow;
 
@@ -46,6 +47,7 @@ pub use ner::EntityModel;
 use operator::{Kind, Operators};
 pub use policy::{DETECTOR_VERSION, NerPolicy, ScrubPolicy};
 use token::TokenKind;
+pub use words::{ScrubbedWords, joined};
 
 /// Rounds until nothing is found any more: replacing one value can set its neighbour free.
 const MAX_ROUNDS: usize = 4;

@@ -244,6 +244,11 @@ fn spans_of_a_model_are_scrubbed_with_the_rest() {
     assert!(Scrubber::new(&policy, Some(&key(1))).unwrap().with_model(&another).is_err());
 }
 
+/// One for each operator, whose values are all of all types.
+static ALL: std::sync::LazyLock<Vec<Scrubber>> = std::sync::LazyLock::new(|| {
+    ["placeholder", "redact", "{operator: mask, keep_last: 3}", "hmac", "surrogate", "seal"].iter().map(|operator| scrubber(&all(operator))).collect()
+});
+
 fn values() -> impl Strategy<Value = String> {
     let number = any::<u32>();
     prop_oneof![
@@ -271,13 +276,37 @@ proptest! {
         parts in proptest::collection::vec(values(), 0..8),
         operator in 0..6usize,
     ) {
-        static ALL: std::sync::LazyLock<Vec<Scrubber>> = std::sync::LazyLock::new(|| {
-            ["placeholder", "redact", "{operator: mask, keep_last: 3}", "hmac", "surrogate", "seal"].iter().map(|operator| scrubber(&all(operator))).collect()
-        });
         let scrubber = &ALL[operator];
         let text = parts.concat();
         let clean = scrub(scrubber, &text);
         prop_assert_eq!(scrubber.residual(&clean), 0);
         prop_assert_eq!(scrub(scrubber, &clean), clean.clone());
+    }
+
+    #[test]
+    fn words_are_rid_of_values_that_stand_over_them_too(
+        parts in proptest::collection::vec((values(), any::<bool>()), 0..8),
+        operator in 0..6usize,
+    ) {
+        let scrubber = &ALL[operator];
+        // Some values come as words, some as one word with white space in it.
+        let words = |(value, split): &(String, bool)| {
+            if *split { value.split(' ').map(str::to_owned).collect() } else { vec![value.clone()] }
+        };
+        let raw: Vec<String> = parts.iter().flat_map(words).collect();
+        let mut counts = ScrubCounts::default();
+        let clean = scrubber.scrub_words(raw.clone(), &mut counts).unwrap().expect("rid of its values in a few rounds");
+        prop_assert_eq!(scrubber.residual(&joined(&clean.words)), 0);
+        prop_assert!(clean.words.iter().all(|word| !word.is_empty() && !word.contains(char::is_whitespace)));
+        prop_assert_eq!(clean.words.len(), clean.from.len());
+        let mut end = 0;
+        for from in &clean.from {
+            prop_assert!(end <= from.start && from.start < from.end && from.end <= raw.len());
+            end = from.end;
+        }
+        prop_assert_eq!(clean.changed, clean.words != raw);
+        prop_assert!(counts.total() > 0 || clean.from.iter().all(|from| from.len() == 1));
+        let again = scrubber.scrub_words(clean.words.clone(), &mut counts).unwrap().unwrap();
+        prop_assert!(!again.changed && again.words == clean.words);
     }
 }
