@@ -1,7 +1,7 @@
 //! What stands on top of a model. A head is one function here, its weights in [`parameters`](crate::parameters()), and
 //! its place in [`Head`].
 
-use pipe_core::Result;
+use pipe_core::{Error, Result};
 
 use crate::decoder::{gpt2, llama};
 use crate::encoder::encode;
@@ -38,6 +38,21 @@ impl Head {
             Head::CausalLm => backend.linear(language_model_head(config), &hidden),
         }
     }
+}
+
+/// What [`Head::CausalLm`] gives at the last place of each row: `[B, vocabulary]`. Generation needs no more, and all places of long
+/// prompts times the vocabulary would be gigabytes.
+pub fn next_token_logits<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+    let hidden = match config.architecture {
+        Architecture::Gpt2 => gpt2(backend, config, inputs)?,
+        Architecture::Llama => llama(backend, config, inputs)?,
+        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => {
+            return Err(Error::input("this model's tokens see those after them: it cannot generate")
+                .hint("give a causal language model, such as GPT-2 or Llama"));
+        }
+    };
+    // No token has the id -1.
+    backend.linear(language_model_head(config), &backend.last_token(&hidden, &inputs.input_ids, -1)?)
 }
 
 fn sequence_classification<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>, hidden: &B::Tensor) -> Result<B::Tensor> {

@@ -88,6 +88,7 @@ impl Model {
             input_ids: matrix(&batch.input_ids)?,
             attention_mask: matrix(&batch.attention_mask)?,
             token_type_ids: if self.config.reads_token_types() { Some(matrix(&batch.token_type_ids)?) } else { None },
+            position_ids: None,
         })
     }
 

@@ -1,6 +1,6 @@
 //! One optimizer step: gradients micro-batch by micro-batch, then the update.
 
-use pipe_core::{BatchSource, Error, Result};
+use pipe_core::{BatchSource, Error, Result, SplitMix};
 use serde_json::json;
 use tch::Tensor;
 
