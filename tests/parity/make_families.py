@@ -91,6 +91,13 @@ CASES = {
         | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1, "head_dim": 8, "hidden_size": 32}
         | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 200.0, "factor": 4.0, "original_max_position_embeddings": 8}},
     ),
+    "mistral-lm": (True, LLAMA | {"model_type": "mistral", "sliding_window": 3, "rope_theta": 1000.0}),
+    "llama-bias-lm": (
+        True,
+        LLAMA
+        | {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "num_key_value_heads": 1}
+        | {"rope_theta": 100.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    ),
 }
 
 

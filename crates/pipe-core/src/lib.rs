@@ -1,5 +1,5 @@
 //! The core of pipe: from a pipeline file to typed settings, a plan, keys and a cache; and the types that carry
-//! rows between stages: [`Batch`], [`Predictor`], [`metrics`].
+//! rows between stages: [`Batch`], [`Predictor`], [`metrics`]; and [`generate`], which asks a language model for texts.
 //!
 //! Nothing here links a native library, so a machine without libtorch validates, plans and explains every file.
 
@@ -12,12 +12,14 @@ mod error;
 mod evaluate;
 mod failpoint;
 pub mod file;
+pub mod generate;
 pub mod key;
 pub mod metrics;
 pub mod native;
 mod plan;
 mod progress;
 pub mod provenance;
+mod random;
 mod report;
 pub mod schema;
 pub mod source;
@@ -31,6 +33,7 @@ pub use evaluate::{Evaluation, evaluate, unknown_label};
 pub use failpoint::failpoint;
 pub use plan::{Input, Plan, Step};
 pub use progress::{Progress, Silent};
+pub use random::SplitMix;
 pub use report::Report;
 pub use task::Task;
 pub use worker::Summary;

@@ -41,14 +41,36 @@ pub trait Backend {
     /// `mask` is what [`padding_mask`](Backend::padding_mask) or [`causal_mask`](Backend::causal_mask) gave.
     fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, mask: &Self::Tensor, spec: &AttentionSpec) -> Result<Self::Tensor>;
 
+    /// [`attention`](Backend::attention) in a decoder's layer. A backend that keeps a cache puts the keys and values that it saw before in
+    /// this layer in front of `k` and `v`, and `mask` is of all of them; without one there is nothing in front.
+    fn cached_attention(
+        &self,
+        layer: usize,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        mask: &Self::Tensor,
+        spec: &AttentionSpec,
+    ) -> Result<Self::Tensor> {
+        let _ = layer;
+        self.attention(q, k, v, mask, spec)
+    }
+
     /// From an attention mask `[B, L]` of ones and zeros to what `attention` adds to its scores; made once per pass.
     fn padding_mask(&self, attention_mask: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// The same where a token sees itself and those before it, at most `window` of them together.
     fn causal_mask(&self, attention_mask: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor>;
 
+    /// The same for the last `L` of `T` tokens, where `ids` is `[B, L]` and `attention_mask` `[B, T]` covers what a cache holds too →
+    /// `[B, 1, L, T]`.
+    fn cached_causal_mask(&self, attention_mask: &Self::Tensor, ids: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor>;
+
     /// The rotations of positions `0..L`, where `L` is the length of `ids` `[B, L]`; made once per pass.
     fn rotary_angles(&self, ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>>;
+
+    /// The rotations of the positions `position_ids` `[B, L]`.
+    fn rotary_angles_at(&self, position_ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>>;
 
     /// Turns each head of `x` `[B, L, heads · dim]` by its position's angles: element `i` together with `i + dim / 2`.
     fn rotate(&self, x: &Self::Tensor, angles: &Angles<Self::Tensor>) -> Result<Self::Tensor>;
@@ -105,7 +127,7 @@ pub struct AttentionSpec {
     pub dropout: f64,
 }
 
-/// Cosines and sines of each position and element of a head, `[1, L, 1, dim]`.
+/// Cosines and sines of each position and element of a head, `[1, L, 1, dim]`, or `[B, L, 1, dim]` where rows differ.
 #[derive(Debug, Clone)]
 pub struct Angles<T> {
     pub cos: T,
@@ -129,9 +151,13 @@ pub enum Activation {
 #[derive(Debug, Clone)]
 pub struct ModelInputs<T> {
     pub input_ids: T,
+    /// With `position_ids` `[B, T]`: of the tokens in a cache, and of these after them.
     pub attention_mask: T,
     /// Absent for a model that has no use for them: [`ModelConfig::reads_token_types`](crate::ModelConfig::reads_token_types).
     pub token_type_ids: Option<T>,
     /// `[N]`: the positions that a head is to score, of all rows one after the other; absent: every one.
     pub slots: Option<T>,
+    /// Where generation goes on after a cache: how many tokens of its row precede each one, as padding on the left and what is in the
+    /// cache make it. Absent: positions are counted from the first place of a row. For decoders.
+    pub position_ids: Option<T>,
 }

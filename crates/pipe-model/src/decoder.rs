@@ -18,12 +18,22 @@ impl ModelConfig {
     }
 }
 
+fn causal_mask<B: Backend>(backend: &B, inputs: &ModelInputs<B::Tensor>, window: Option<i64>) -> Result<B::Tensor> {
+    match inputs.position_ids {
+        Some(_) => backend.cached_causal_mask(&inputs.attention_mask, &inputs.input_ids, window),
+        None => backend.causal_mask(&inputs.attention_mask, window),
+    }
+}
+
 /// Token ids to hidden states `[B, L, H]`. Radford et al. 2019.
 pub(crate) fn gpt2<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
     let words = backend.embedding("transformer.wte", &inputs.input_ids, None)?;
-    let positions = backend.position_embedding("transformer.wpe", &inputs.input_ids)?;
+    let positions = match &inputs.position_ids {
+        Some(ids) => backend.embedding("transformer.wpe", ids, None)?,
+        None => backend.position_embedding("transformer.wpe", &inputs.input_ids)?,
+    };
     let mut hidden = backend.dropout(&backend.add(&words, &positions)?, config.embedding_dropout)?;
-    let mask = backend.causal_mask(&inputs.attention_mask, None)?;
+    let mask = causal_mask(backend, inputs, None)?;
     for layer in 0..config.layers {
         hidden = gpt2_layer(backend, config, layer, &hidden, &mask)?;
     }
@@ -36,7 +46,7 @@ fn gpt2_layer<B: Backend>(backend: &B, config: &ModelConfig, layer: usize, hidde
     // One matrix gives queries, keys and values side by side.
     let qkv = backend.conv1d(&of("attn.c_attn"), &backend.layer_norm(&of("ln_1"), hidden, eps)?)?;
     let [q, k, v] = [0, 1, 2].map(|part| backend.columns(&qkv, part * size..(part + 1) * size));
-    let context = backend.attention(&q?, &k?, &v?, mask, &config.attention_spec(layer))?;
+    let context = backend.cached_attention(layer, &q?, &k?, &v?, mask, &config.attention_spec(layer))?;
     let projected = backend.conv1d(&of("attn.c_proj"), &context)?;
     let hidden = backend.add(&backend.dropout(&projected, p)?, hidden)?;
 
@@ -48,11 +58,14 @@ fn gpt2_layer<B: Backend>(backend: &B, config: &ModelConfig, layer: usize, hidde
 /// Token ids to hidden states `[B, L, H]`. Touvron et al. 2023; Mistral and Qwen2 differ in windows and biases.
 pub(crate) fn llama<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
     let rotary = config.decoder.rotary.as_ref().ok_or_else(|| Error::internal("a Llama without rotary embeddings"))?;
-    let angles = backend.rotary_angles(&inputs.input_ids, rotary)?;
+    let angles = match &inputs.position_ids {
+        Some(ids) => backend.rotary_angles_at(ids, rotary)?,
+        None => backend.rotary_angles(&inputs.input_ids, rotary)?,
+    };
     let mut masks = BTreeMap::new();
     for window in &config.decoder.windows {
         if !masks.contains_key(window) {
-            masks.insert(*window, backend.causal_mask(&inputs.attention_mask, *window)?);
+            masks.insert(*window, causal_mask(backend, inputs, *window)?);
         }
     }
     let mut hidden = backend.embedding("model.embed_tokens", &inputs.input_ids, config.decoder.embedding_padding)?;
@@ -75,7 +88,7 @@ fn llama_layer<B: Backend>(
     let q = backend.rotate(&backend.linear(&of("self_attn.q_proj"), &normed)?, angles)?;
     let k = backend.rotate(&backend.linear(&of("self_attn.k_proj"), &normed)?, angles)?;
     let v = backend.linear(&of("self_attn.v_proj"), &normed)?;
-    let context = backend.attention(&q, &k, &v, mask, &config.attention_spec(layer))?;
+    let context = backend.cached_attention(layer, &q, &k, &v, mask, &config.attention_spec(layer))?;
     let hidden = backend.add(hidden, &backend.linear(&of("self_attn.o_proj"), &context)?)?;
 
     let normed = backend.rms_norm(&of("post_attention_layernorm"), &hidden, config.norm_eps)?;

@@ -1,7 +1,7 @@
 //! What stands on top of a model. A head is one function here, its weights in [`parameters`](crate::parameters()), and
 //! its place in [`Head`].
 
-use pipe_core::{Result, Task};
+use pipe_core::{Error, Result, Task};
 
 use crate::decoder::{gpt2, llama};
 use crate::encoder::encode;
@@ -78,6 +78,32 @@ impl Head {
             Head::CausalLm => backend.linear(language_model_head(config), &hidden),
         }
     }
+}
+
+impl ModelConfig {
+    /// Refuses a model that [`Head::CausalLm`] is not for.
+    pub fn check_generates(&self) -> Result<()> {
+        match self.architecture {
+            Architecture::Gpt2 | Architecture::Llama => Ok(()),
+            Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => Err(cannot_generate()),
+        }
+    }
+}
+
+/// What [`Head::CausalLm`] gives at the last place of each row: `[B, vocabulary]`. Generation needs no more, and all places of long
+/// prompts times the vocabulary would be gigabytes.
+pub fn next_token_logits<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+    let hidden = match config.architecture {
+        Architecture::Gpt2 => gpt2(backend, config, inputs)?,
+        Architecture::Llama => llama(backend, config, inputs)?,
+        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => return Err(cannot_generate()),
+    };
+    // No token has the id -1.
+    backend.linear(language_model_head(config), &backend.last_token(&hidden, &inputs.input_ids, -1)?)
+}
+
+fn cannot_generate() -> Error {
+    Error::input("tokens of this model see those after them: it cannot generate").hint("give a causal language model, such as GPT-2 or Llama")
 }
 
 fn sequence_classification<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>, hidden: &B::Tensor) -> Result<B::Tensor> {

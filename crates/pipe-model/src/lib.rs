@@ -7,6 +7,7 @@ mod backend;
 mod config;
 mod decoder;
 mod encoder;
+mod generation;
 pub mod gguf;
 mod heads;
 mod names;
@@ -15,7 +16,8 @@ mod rotary;
 
 pub use backend::{Activation, Angles, AttentionSpec, Backend, ModelInputs};
 pub use config::{Architecture, DecoderConfig, ModelConfig};
-pub use heads::Head;
+pub use generation::{GENERATION_CONFIG_FILE, eos_token_ids};
+pub use heads::{Head, next_token_logits};
 pub use names::{canonical_name, is_of_a_head};
 pub use parameters::{Init, ParameterSpec, Part, parameters};
 pub use rotary::Rotary;

@@ -1,11 +1,13 @@
 //! Records a forward pass instead of computing it.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use pipe_core::{Error, Result};
 use pipe_model::{Activation, Angles, AttentionSpec, Backend, ModelInputs, Rotary};
 
+use crate::causal_lm::record::Cache;
 use crate::graph::{Dim, Graph, Initializer, Value};
 use crate::proto::{AttributeProto, DataType, GraphProto};
 use crate::weights::Weights;
@@ -17,12 +19,16 @@ pub(crate) const SEQUENCE: Dim = Dim::Symbol("sequence_length");
 #[derive(Debug)]
 pub(crate) struct OnnxBackend<'w> {
     weights: &'w Weights<'w>,
-    graph: RefCell<Graph<'w>>,
+    pub(crate) graph: RefCell<Graph<'w>>,
+    /// What generation reads of the tokens before.
+    pub(crate) cache: Option<Cache>,
+    /// Modules whose rows are looked up.
+    looked_up: RefCell<BTreeSet<String>>,
 }
 
 impl<'w> OnnxBackend<'w> {
     pub(crate) fn new(weights: &'w Weights<'w>) -> Self {
-        OnnxBackend { weights, graph: RefCell::default() }
+        OnnxBackend { weights, graph: RefCell::default(), cache: None, looked_up: RefCell::default() }
     }
 
     /// Declares what a model reads, named as optimum names it.
@@ -34,6 +40,7 @@ impl<'w> OnnxBackend<'w> {
             attention_mask: input("attention_mask"),
             token_type_ids: token_types.then(|| input("token_type_ids")),
             slots: None,
+            position_ids: None,
         }
     }
 
@@ -41,6 +48,7 @@ impl<'w> OnnxBackend<'w> {
     pub(crate) fn finish(self, output: &Value, name: &str, graph_name: &str) -> Result<(GraphProto, Vec<Initializer<'w>>)> {
         let mut graph = self.graph.into_inner();
         graph.output(output, name)?;
+        graph.last_output_first();
         Ok(graph.finish(graph_name))
     }
 
@@ -85,6 +93,18 @@ impl<'w> OnnxBackend<'w> {
         Ok((added, narrow, wide))
     }
 
+    /// The same of a weight that is in the graph as it is, because its rows are looked up too. ONNX Runtime turns it once, as it loads
+    /// the file; a second copy would make that much longer.
+    fn shared_weight(&self, module: &str) -> Result<Option<(String, i64, i64)>> {
+        if !self.looked_up.borrow().contains(module) {
+            return Ok(None);
+        }
+        let (weight, [wide, narrow]) = self.matrix(module)?;
+        let perm = vec![AttributeProto::ints("perm", &[1, 0])];
+        let turned = self.module_node("Transpose", module, &[&weight], perm, &[Dim::Size(narrow), Dim::Size(wide)]);
+        Ok(Some((turned.name.to_string(), narrow, wide)))
+    }
+
     /// A node that belongs to `module`; what is done with its output belongs to the module around it.
     fn module_node(&self, op: &str, module: &str, inputs: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
         let around = module.rsplit_once('.').map_or(module, |(around, _)| around);
@@ -93,37 +113,27 @@ impl<'w> OnnxBackend<'w> {
     }
 
     /// A node in the scope of its first input, which gives values of the same kind.
-    fn node(&self, op: &str, first: &Value, others: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
+    pub(crate) fn node(&self, op: &str, first: &Value, others: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
         self.node_of(first.kind, op, first, others, attributes, shape)
     }
 
     /// The same with values of `kind`.
-    fn node_of(&self, kind: DataType, op: &str, first: &Value, others: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
+    pub(crate) fn node_of(&self, kind: DataType, op: &str, first: &Value, others: &[&str], attributes: Vec<AttributeProto>, shape: &[Dim]) -> Value {
         let inputs: Vec<&str> = std::iter::once(&*first.name).chain(others.iter().copied()).collect();
         self.graph.borrow_mut().node(op, &first.scope, &inputs, attributes, kind, shape)
     }
 
-    fn cast(&self, x: &Value, kind: DataType) -> Value {
+    pub(crate) fn cast(&self, x: &Value, kind: DataType) -> Value {
         self.node_of(kind, "Cast", x, &[], vec![AttributeProto::int("to", kind as i64)], &x.shape)
     }
 
     /// New axes of size 1 at the places `axes` of the result.
-    fn unsqueeze(&self, x: &Value, axes: &[i64]) -> Value {
+    pub(crate) fn unsqueeze(&self, x: &Value, axes: &[i64]) -> Value {
         let name = axes.iter().map(i64::to_string).collect::<Vec<_>>().join("_");
         let mut shape = x.shape.to_vec();
         axes.iter().for_each(|&axis| shape.insert(axis as usize, Dim::Size(1)));
         let axes = self.integers(&format!("axes.{name}"), axes);
         self.node("Unsqueeze", x, &[&axes], vec![], &shape)
-    }
-
-    /// `0..L`, where `L` is the length of `of` `[B, L]`.
-    fn positions(&self, of: &Value) -> Value {
-        let slice = vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)];
-        let length = self.node_of(DataType::Int64, "Shape", of, &[], slice, &[Dim::Size(1)]);
-        let scalar = self.node("Squeeze", &length, &[], vec![], &[]);
-        let (zero, one) = (self.index(0), self.index(1));
-        let mut graph = self.graph.borrow_mut();
-        graph.node("Range", &of.scope, &[&zero, &scalar.name, &one], vec![], DataType::Int64, &[of.shape[1]])
     }
 
     /// Where `x` is another value than `value`, as ones and zeros.
@@ -134,7 +144,7 @@ impl<'w> OnnxBackend<'w> {
     }
 
     /// A single integer, which unlike a vector of one drops the axis that it picks from.
-    fn index(&self, value: i64) -> String {
+    pub(crate) fn index(&self, value: i64) -> String {
         let name = format!("index.{value}");
         self.graph.borrow_mut().initializer(&name, || Initializer {
             name: name.clone(),
@@ -159,23 +169,23 @@ impl<'w> OnnxBackend<'w> {
         shape
     }
 
-    fn integers(&self, name: &str, values: &[i64]) -> String {
+    pub(crate) fn integers(&self, name: &str, values: &[i64]) -> String {
         self.graph.borrow_mut().integers(name, values)
     }
 
-    fn scalar(&self, name: &str, value: f32) -> String {
+    pub(crate) fn scalar(&self, name: &str, value: f32) -> String {
         self.graph.borrow_mut().scalar(name, value)
     }
 
     /// `[B, L, heads · dim]` → `[B, L, heads, dim]`.
-    fn reshape_heads(&self, x: &Value, heads: i64, dim: i64) -> Value {
+    pub(crate) fn reshape_heads(&self, x: &Value, heads: i64, dim: i64) -> Value {
         // Zero keeps an axis as it is.
         let shape = self.integers(&format!("shape.split_heads_{heads}x{dim}"), &[0, 0, heads, dim]);
         self.node("Reshape", x, &[&shape], vec![], &[x.shape[0], x.shape[1], Dim::Size(heads), Dim::Size(dim)])
     }
 
     /// `[B, L, heads, dim]` → `[B, L, heads · dim]`.
-    fn join_heads(&self, x: &Value, width: i64) -> Value {
+    pub(crate) fn join_heads(&self, x: &Value, width: i64) -> Value {
         let shape = self.integers(&format!("shape.join_heads_{width}"), &[0, 0, width]);
         self.node("Reshape", x, &[&shape], vec![], &[x.shape[0], x.shape[1], Dim::Size(width)])
     }
@@ -209,6 +219,7 @@ impl Backend for OnnxBackend<'_> {
 
     fn embedding(&self, module: &str, ids: &Value, _: Option<i64>) -> Result<Value> {
         let (weight, [_, width]) = self.matrix(module)?;
+        self.looked_up.borrow_mut().insert(module.to_owned());
         let shape: Vec<Dim> = ids.shape.iter().copied().chain([Dim::Size(width)]).collect();
         Ok(self.module_node("Gather", module, &[&weight, &ids.name], vec![AttributeProto::int("axis", 0)], &shape))
     }
@@ -230,7 +241,10 @@ impl Backend for OnnxBackend<'_> {
     }
 
     fn linear(&self, module: &str, x: &Value) -> Result<Value> {
-        let (weight, narrow, wide) = self.linear_weight(module)?;
+        let (weight, narrow, wide) = match self.shared_weight(module)? {
+            Some(shared) => shared,
+            None => self.linear_weight(module)?,
+        };
         if x.features()? != narrow {
             return Err(Error::internal(format!("{module} takes {narrow} features and is given {}", x.features()?)));
         }
@@ -293,6 +307,13 @@ impl Backend for OnnxBackend<'_> {
         Ok(self.join_heads(&context, spec.heads * spec.head_dim))
     }
 
+    fn cached_attention(&self, layer: usize, q: &Value, k: &Value, v: &Value, mask: &Value, spec: &AttentionSpec) -> Result<Value> {
+        match &self.cache {
+            Some(cache) => self.attention_over(cache, layer, q, k, v, mask, spec),
+            None => self.attention(q, k, v, mask, spec),
+        }
+    }
+
     /// 0 where there is a token and the lowest float where there is none: finite, so that a row of nothing but
     /// padding gives no NaN. `[B, L]` → `[B, 1, 1, L]`.
     fn padding_mask(&self, attention_mask: &Value) -> Result<Value> {
@@ -304,47 +325,37 @@ impl Backend for OnnxBackend<'_> {
 
     /// The same for `[B, 1, L, L]`: token `i` sees `i - window < j <= i`.
     fn causal_mask(&self, attention_mask: &Value, window: Option<i64>) -> Result<Value> {
-        let (batch, length) = (attention_mask.shape[0], attention_mask.shape[1]);
         let positions = self.positions(attention_mask);
-        let square = [length, length];
-        let distance = self.node("Sub", &self.unsqueeze(&positions, &[1]), &[&positions.name], vec![], &square);
-        let zero = self.index(0);
-        let mut seen = self.node_of(DataType::Bool, "GreaterOrEqual", &distance, &[&zero], vec![], &square);
-        if let Some(window) = window {
-            let window = self.index(window);
-            let near = self.node_of(DataType::Bool, "Less", &distance, &[&window], vec![], &square);
-            seen = self.node("And", &seen, &[&near.name], vec![], &square);
-        }
-        let tokens = self.unsqueeze(&self.cast(attention_mask, DataType::Bool), &[1, 2]);
-        let shape = [batch, Dim::Size(1), length, length];
-        let seen = self.node("And", &tokens, &[&seen.name], vec![], &shape);
-        let (nothing, lowest) = (self.scalar("nothing", 0.0), self.scalar("lowest", f32::MIN));
-        Ok(self.node_of(DataType::Float, "Where", &seen, &[&nothing, &lowest], vec![], &shape))
+        Ok(self.causal_mask_between(attention_mask, &positions, &positions, window))
+    }
+
+    fn cached_causal_mask(&self, attention_mask: &Value, ids: &Value, window: Option<i64>) -> Result<Value> {
+        let (positions, end, length) = (self.positions(attention_mask), self.length(attention_mask), self.length(ids));
+        let begin = self.node("Sub", &end, &[&length.name], vec![], &[]);
+        let one = self.index(1);
+        let range = [&*begin.name, &*end.name, &*one];
+        let last = self.graph.borrow_mut().node("Range", &ids.scope, &range, vec![], DataType::Int64, &[ids.shape[1]]);
+        Ok(self.for_shared_heads(self.causal_mask_between(attention_mask, &last, &positions, window)))
     }
 
     fn rotary_angles(&self, ids: &Value, rotary: &Rotary) -> Result<Angles<Value>> {
         let (length, half_dim) = (ids.shape[1], rotary.inv_freq.len() as i64);
-        let frequencies = self.graph.borrow_mut().initializer("rotary.inv_freq", || Initializer {
-            name: "rotary.inv_freq".into(),
-            kind: DataType::Float,
-            dims: vec![half_dim],
-            data: rotary.inv_freq.iter().flat_map(|freq| freq.to_le_bytes()).collect(),
-            transposed: false,
-        });
+        let frequencies = self.frequencies(rotary);
         let positions = self.unsqueeze(&self.cast(&self.positions(ids), DataType::Float), &[1]);
         let half = self.node("Mul", &positions, &[&frequencies], vec![], &[length, Dim::Size(half_dim)]);
         let dim = [length, Dim::Size(2 * half_dim)];
         let whole = self.node("Concat", &half, &[&half.name], vec![AttributeProto::int("axis", -1)], &dim);
-        let angles = self.unsqueeze(&whole, &[0, 2]);
-        let scaled = |op| {
-            let x = self.node(op, &angles, &[], vec![], &angles.shape);
-            if rotary.attention_factor == 1.0 {
-                return x;
-            }
-            let factor = self.scalar("rotary.attention_factor", rotary.attention_factor as f32);
-            self.node("Mul", &x, &[&factor], vec![], &x.shape)
-        };
-        Ok(Angles { cos: scaled("Cos"), sin: scaled("Sin"), head_dim: 2 * half_dim })
+        Ok(self.angles(&self.unsqueeze(&whole, &[0, 2]), rotary))
+    }
+
+    fn rotary_angles_at(&self, position_ids: &Value, rotary: &Rotary) -> Result<Angles<Value>> {
+        let (rows, length, half_dim) = (position_ids.shape[0], position_ids.shape[1], rotary.inv_freq.len() as i64);
+        let frequencies = self.frequencies(rotary);
+        let positions = self.unsqueeze(&self.cast(position_ids, DataType::Float), &[2]);
+        let half = self.node("Mul", &positions, &[&frequencies], vec![], &[rows, length, Dim::Size(half_dim)]);
+        let dim = [rows, length, Dim::Size(2 * half_dim)];
+        let whole = self.node("Concat", &half, &[&half.name], vec![AttributeProto::int("axis", -1)], &dim);
+        Ok(self.angles(&self.unsqueeze(&whole, &[2]), rotary))
     }
 
     fn rotate(&self, x: &Value, angles: &Angles<Value>) -> Result<Value> {

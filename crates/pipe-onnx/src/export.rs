@@ -17,6 +17,7 @@ use pipe_core::{Error, IoContext, Progress, Result, Summary, digest};
 use pipe_model::{Head, ModelConfig};
 
 use crate::backend::OnnxBackend;
+pub use crate::causal_lm::export::run as run_causal_lm;
 use crate::metadata;
 use crate::parity::{self, Room};
 use crate::session::OrtPredictor;
@@ -96,7 +97,7 @@ fn write_model(shape: &ModelConfig, provenance: &Provenance, model: &Path, out: 
     write(out, &graph, &initializers, &metadata, inline_limit)
 }
 
-fn copy_beside(model: &Path, out: &Path) -> Result<()> {
+pub(crate) fn copy_beside(model: &Path, out: &Path) -> Result<()> {
     for (name, needed) in
         [("config.json", true), (provenance::FILE_NAME, true)].into_iter().chain(TOKENIZER_FILES.map(|name| (name, name == "tokenizer.json")))
     {

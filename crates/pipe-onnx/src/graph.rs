@@ -126,8 +126,8 @@ impl<'w> Graph<'w> {
         Value { name: output.into(), scope: scope.into(), kind, shape: shape.into() }
     }
 
-    /// Makes a node's output an output of the graph called `name`. Nothing may have read it yet.
-    pub(crate) fn output(&mut self, value: &Value, name: &str) -> Result<()> {
+    /// Makes a node's output an output of the graph called `name`, and gives it back under that name. Nothing may have read it yet.
+    pub(crate) fn output(&mut self, value: &Value, name: &str) -> Result<Value> {
         let read = self.nodes.iter().any(|node| node.input.iter().any(|input| **input == *value.name));
         let slot = self.nodes.iter_mut().flat_map(|node| &mut node.output).find(|output| ***output == *value.name);
         let (Some(slot), false) = (slot, read) else {
@@ -136,7 +136,12 @@ impl<'w> Graph<'w> {
         name.clone_into(slot);
         self.edges.retain(|edge| *edge.name != *value.name);
         self.outputs.push(value_info(name, value.kind, &value.shape));
-        Ok(())
+        Ok(Value { name: name.into(), ..value.clone() })
+    }
+
+    /// Puts the last output in front of the others: programs that ask by place expect the scores there.
+    pub(crate) fn last_output_first(&mut self) {
+        self.outputs.rotate_right(1);
     }
 
     /// The graph without its initialisers, and those.

@@ -81,7 +81,7 @@ pub(crate) fn compare(
     Ok(parity)
 }
 
-fn two_digits(x: f64) -> f64 {
+pub(crate) fn two_digits(x: f64) -> f64 {
     format!("{x:.1e}").parse().expect("a number just printed")
 }
 

@@ -1,5 +1,6 @@
 //! [`TorchBackend`]: the operations of the architectures, computed and differentiated by libtorch.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use pipe_core::{Error, Result};
 use pipe_model::{Activation, Angles, AttentionSpec, Backend, Rotary};
 use tch::{Kind, Tensor};
 
+use crate::cache::KvCache;
 use crate::kernels;
 
 /// Parameters by their Hugging Face names.
@@ -21,6 +23,15 @@ pub(crate) struct TorchBackend<'p> {
     /// Matrix products in bfloat16; norms, softmax and the residual stream stay in f32.
     bf16: bool,
     options: TrainingOptions,
+    generation: Option<GenerationState<'p>>,
+}
+
+/// What a pass of generation has beside the parameters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GenerationState<'g> {
+    pub cache: &'g RefCell<KvCache>,
+    /// Parameters of matrix products in the type that they are computed in: cast once, not for every token.
+    pub cast: &'g Parameters,
 }
 
 /// What training alone asks of a forward pass.
@@ -55,11 +66,16 @@ fn says_out_of_memory(text: &str) -> bool {
 
 impl<'p> TorchBackend<'p> {
     pub(crate) fn new(parameters: &'p Parameters, training: bool, bf16: bool) -> Self {
-        TorchBackend { parameters, training, bf16, options: TrainingOptions::default() }
+        TorchBackend { parameters, training, bf16, options: TrainingOptions::default(), generation: None }
     }
 
     pub(crate) fn with(self, options: TrainingOptions) -> Self {
         TorchBackend { options, ..self }
+    }
+
+    /// Attention reads and extends a cache.
+    pub(crate) fn generating(self, state: GenerationState<'p>) -> Self {
+        TorchBackend { generation: Some(state), ..self }
     }
 
     /// Embeddings of words `[B, L, H]` with NEFTune's noise.
@@ -80,6 +96,19 @@ impl<'p> TorchBackend<'p> {
 
     fn find(&self, module: &str, name: &str) -> Option<&Tensor> {
         self.parameters.get(&format!("{module}.{name}"))
+    }
+
+    /// A parameter of a matrix product, in the type that it is computed in; absent where the module has none.
+    fn find_cast(&self, module: &str, name: &str) -> Result<Option<Tensor>> {
+        let cast = self.generation.and_then(|state| state.cast.get(&format!("{module}.{name}")));
+        match cast {
+            Some(cast) => Ok(Some(cast.shallow_clone())),
+            None => self.find(module, name).map(|found| self.compute(found)).transpose(),
+        }
+    }
+
+    fn get_cast(&self, module: &str, name: &str) -> Result<Tensor> {
+        self.find_cast(module, name)?.ok_or_else(|| Error::internal(format!("the model has no parameter {module}.{name}")))
     }
 
     /// The type that matrix products are computed in.
@@ -122,14 +151,12 @@ impl Backend for TorchBackend<'_> {
     }
 
     fn linear(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor> {
-        let weight = self.compute(self.get(module, "weight")?)?;
-        let bias = self.find(module, "bias").map(|bias| self.compute(bias)).transpose()?;
+        let (weight, bias) = (self.get_cast(module, "weight")?, self.find_cast(module, "bias")?);
         self.compute(x)?.f_linear(&weight, bias.as_ref()).map(Into::into).map_err(torch_error)
     }
 
     fn conv1d(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor> {
-        let weight = self.compute(self.get(module, "weight")?)?;
-        let bias = self.compute(self.get(module, "bias")?)?;
+        let (weight, bias) = (self.get_cast(module, "weight")?, self.get_cast(module, "bias")?);
         let run = || self.compute(x).map(|x| x.f_linear(&weight.f_tr()?, Some(&bias)));
         run()?.map(Into::into).map_err(torch_error)
     }
@@ -181,6 +208,21 @@ impl Backend for TorchBackend<'_> {
         run().map(Into::into).map_err(torch_error)
     }
 
+    fn cached_attention(
+        &self,
+        layer: usize,
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        mask: &Self::Tensor,
+        spec: &AttentionSpec,
+    ) -> Result<Self::Tensor> {
+        match self.generation {
+            Some(state) => state.cache.borrow_mut().attention(layer, q, k, v, mask, spec).map(Into::into).map_err(torch_error),
+            None => self.attention(q, k, v, mask, spec),
+        }
+    }
+
     fn padding_mask(&self, attention_mask: &Self::Tensor) -> Result<Self::Tensor> {
         let run = || {
             // Finite, so that a row of padding alone gives no NaN.
@@ -191,34 +233,20 @@ impl Backend for TorchBackend<'_> {
     }
 
     fn causal_mask(&self, attention_mask: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor> {
-        let run = || {
-            let length = attention_mask.size()[1];
-            let positions = Tensor::f_arange(length, (Kind::Int64, attention_mask.device()))?;
-            // [L, L]: how far back each token finds another.
-            let distance = positions.f_unsqueeze(1)?.f_sub(&positions)?;
-            let mut seen = distance.f_ge(0)?;
-            if let Some(window) = window {
-                seen = seen.f_logical_and(&distance.f_lt(window)?)?;
-            }
-            // [B, 1, L, L]
-            let seen = attention_mask.f_ne(0)?.f_unsqueeze(1)?.f_unsqueeze(1)?.f_logical_and(&seen)?;
-            // Finite, so that padding that nothing precedes gives no NaN.
-            seen.f_logical_not()?.f_to_kind(Kind::Float)?.f_mul_scalar(f64::from(f32::MIN))
-        };
-        run().map(Into::into).map_err(torch_error)
+        causal_mask(attention_mask, attention_mask.size()[1], window).map(Into::into).map_err(torch_error)
+    }
+
+    fn cached_causal_mask(&self, attention_mask: &Self::Tensor, ids: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor> {
+        causal_mask(attention_mask, ids.size()[1], window).map(Into::into).map_err(torch_error)
     }
 
     fn rotary_angles(&self, ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>> {
-        let run = || {
-            let positions = Tensor::f_arange(ids.size()[1], (Kind::Float, ids.device()))?;
-            let frequencies = Tensor::f_from_slice(&rotary.inv_freq)?.f_to_device(ids.device())?;
-            let half = positions.f_outer(&frequencies)?;
-            // Both halves of a head turn alike: [L, dim] → [1, L, 1, dim]
-            let angles = Tensor::f_cat(&[&half, &half], 1)?.f_unsqueeze(1)?.f_unsqueeze(0)?;
-            let scaled = |x: Tensor| x.f_mul_scalar(rotary.attention_factor).map(Rc::new);
-            Ok(Angles { cos: scaled(angles.f_cos()?)?, sin: scaled(angles.f_sin()?)?, head_dim: angles.size()[3] })
-        };
-        run().map_err(torch_error)
+        let positions = || Tensor::f_arange(ids.size()[1], (Kind::Float, ids.device()))?.f_unsqueeze(0);
+        positions().and_then(|positions| angles(&positions, rotary)).map_err(torch_error)
+    }
+
+    fn rotary_angles_at(&self, position_ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>> {
+        position_ids.f_to_kind(Kind::Float).and_then(|positions| angles(&positions, rotary)).map_err(torch_error)
     }
 
     fn rotate(&self, x: &Self::Tensor, angles: &Angles<Self::Tensor>) -> Result<Self::Tensor> {
@@ -293,4 +321,29 @@ impl Backend for TorchBackend<'_> {
         };
         run().map(Into::into).map_err(torch_error)
     }
+}
+
+/// What is added to the scores of the last `length` of `T` tokens, `[B, 1, length, T]`.
+fn causal_mask(attention_mask: &Tensor, length: i64, window: Option<i64>) -> Result<Tensor, tch::TchError> {
+    let all = attention_mask.size()[1];
+    let positions = Tensor::f_arange(all, (Kind::Int64, attention_mask.device()))?;
+    // [length, T]: how far back each token finds another.
+    let distance = positions.f_narrow(0, all - length, length)?.f_unsqueeze(1)?.f_sub(&positions)?;
+    let mut seen = distance.f_ge(0)?;
+    if let Some(window) = window {
+        seen = seen.f_logical_and(&distance.f_lt(window)?)?;
+    }
+    let seen = attention_mask.f_ne(0)?.f_unsqueeze(1)?.f_unsqueeze(1)?.f_logical_and(&seen)?;
+    // Finite, so that padding that nothing precedes gives no NaN.
+    seen.f_logical_not()?.f_to_kind(Kind::Float)?.f_mul_scalar(f64::from(f32::MIN))
+}
+
+/// The rotations of `positions` `[1 or B, L]`.
+fn angles(positions: &Tensor, rotary: &Rotary) -> Result<Angles<Rc<Tensor>>, tch::TchError> {
+    let frequencies = Tensor::f_from_slice(&rotary.inv_freq)?.f_to_device(positions.device())?;
+    let half = positions.f_unsqueeze(-1)?.f_mul(&frequencies)?;
+    // Both halves of a head turn alike: [B, L, dim] → [B, L, 1, dim]
+    let angles = Tensor::f_cat(&[&half, &half], -1)?.f_unsqueeze(2)?;
+    let scaled = |x: Tensor| x.f_mul_scalar(rotary.attention_factor).map(Rc::new);
+    Ok(Angles { cos: scaled(angles.f_cos()?)?, sin: scaled(angles.f_sin()?)?, head_dim: angles.size()[3] })
 }

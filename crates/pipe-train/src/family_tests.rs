@@ -17,7 +17,7 @@ use crate::trainer::{TrainPaths, train};
 use crate::weights;
 
 const CLASSIFIERS: [&str; 7] = ["roberta", "xlm-roberta", "distilbert", "gpt2", "llama", "llama-bias", "mistral"];
-const LANGUAGE_MODELS: [&str; 3] = ["gpt2-lm", "llama-lm", "qwen2-lm"];
+const LANGUAGE_MODELS: [&str; 5] = ["gpt2-lm", "llama-lm", "qwen2-lm", "mistral-lm", "llama-bias-lm"];
 
 fn labels() -> Vec<String> {
     ["negative", "neutral", "positive"].map(String::from).to_vec()

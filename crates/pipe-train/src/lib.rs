@@ -4,10 +4,14 @@
 //! its events. See [`pipe_core::worker`].
 
 mod backend;
+mod cache;
 mod checkpoint;
 mod device;
 #[cfg(test)]
 mod family_tests;
+mod generator;
+#[cfg(test)]
+mod generator_tests;
 mod intervals;
 mod kernels;
 mod loss;
@@ -34,7 +38,9 @@ use pipe_core::worker::{Command, Request};
 use pipe_core::{BatchSource, Evaluation, Progress, Result, Summary};
 use pipe_data::TokenSource;
 
+pub use generator::TorchGenerator;
 pub use model::Model;
+pub use reference::write_generation as write_generation_reference;
 pub use trainer::{TrainPaths, train};
 
 /// Does what `request` asks.

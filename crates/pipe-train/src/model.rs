@@ -66,7 +66,6 @@ impl Model {
     }
 
     /// A decoder with the head that it was pretrained with.
-    #[cfg(test)]
     pub(crate) fn open_causal_lm(folder: &Path, device: Device, bf16: bool) -> Result<Model> {
         let config = ModelConfig::read(folder)?;
         let head = Head::CausalLm;
@@ -100,6 +99,7 @@ impl Model {
                 .as_ref()
                 .map(|slots| Tensor::f_from_slice(slots).and_then(|slots| slots.f_to_device(self.device)).map(Rc::new).map_err(torch_error))
                 .transpose()?,
+            position_ids: None,
         })
     }
 

@@ -147,6 +147,7 @@ impl<'s> Segmented<'s> {
             attention_mask: input(1, &inputs.attention_mask),
             token_type_ids: inputs.token_type_ids.as_ref().map(|types| input(2, types)),
             slots: inputs.slots.as_ref().map(|slots| input(3, slots)),
+            position_ids: inputs.position_ids.as_ref().map(|ids| input(4, ids)),
         };
         let result = self.model.head.forward(&self, &self.model.config, &inputs)?;
         Ok((result, self.found.into_inner()))
@@ -270,9 +271,19 @@ impl Backend for Segmented<'_> {
         self.operation(None, &[attention_mask], |x| self.inner.causal_mask(x[0], window))
     }
 
+    fn cached_causal_mask(&self, attention_mask: &Rc<Value>, ids: &Rc<Value>, window: Option<i64>) -> Result<Rc<Value>> {
+        self.operation(None, &[attention_mask, ids], |x| self.inner.cached_causal_mask(x[0], x[1], window))
+    }
+
     fn rotary_angles(&self, ids: &Rc<Value>, rotary: &Rotary) -> Result<Angles<Rc<Value>>> {
         let cos = self.operation(None, &[ids], |x| Ok(self.inner.rotary_angles(x[0], rotary)?.cos))?;
         let sin = self.operation(None, &[ids], |x| Ok(self.inner.rotary_angles(x[0], rotary)?.sin))?;
+        Ok(Angles { cos, sin, head_dim: 2 * rotary.inv_freq.len() as i64 })
+    }
+
+    fn rotary_angles_at(&self, position_ids: &Rc<Value>, rotary: &Rotary) -> Result<Angles<Rc<Value>>> {
+        let cos = self.operation(None, &[position_ids], |x| Ok(self.inner.rotary_angles_at(x[0], rotary)?.cos))?;
+        let sin = self.operation(None, &[position_ids], |x| Ok(self.inner.rotary_angles_at(x[0], rotary)?.sin))?;
         Ok(Angles { cos, sin, head_dim: 2 * rotary.inv_freq.len() as i64 })
     }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use pipe_core::generate::{LanguageModel, PaddedPrompts};
 use pipe_core::provenance::Provenance;
-use pipe_core::{BatchSource, Predictor, Result, Summary};
+use pipe_core::{BatchSource, Error, Predictor, Result, Summary, argmax};
 use pipe_data::TokenSource;
 use tch::Tensor;
 
+use crate::generator::TorchGenerator;
 use crate::model::Model;
 use crate::weights;
 
@@ -36,4 +38,49 @@ pub(crate) fn write(model: &mut Model, tokens: &Path, split: &str, count: usize,
     }
     weights::save(&tensors, out)?;
     Ok(Summary { rows: count as u64, ..Summary::default() })
+}
+
+/// Generates `steps` tokens for each of `prompts`, the likeliest each time and through every token that ends a text, and writes to `out`
+/// what an export is compared with:
+///
+/// ```text
+/// batch{i}.input_ids, batch{i}.attention_mask   int64 [B, L], padded on the left
+/// batch{i}.tokens                               int64 [B, N], what was generated
+/// batch{i}.logits                               f32 [B, N, V], the scores before each
+/// ```
+pub fn write_generation(model: &mut TorchGenerator, prompts: &[Vec<u32>], steps: usize, out: &Path) -> Result<Summary> {
+    let mut by_length: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).filter(|ids| !ids.is_empty()).collect();
+    by_length.sort_by_key(|ids| ids.len());
+    let mut tensors = BTreeMap::new();
+    for (at, prompts) in by_length.chunks(BATCH_ROWS).enumerate() {
+        let padded = PaddedPrompts::new(prompts.iter().copied());
+        let (rows, length) = (padded.rows(), padded.length());
+        let steps = steps.min((model.max_length() + 1).saturating_sub(length));
+        let mut logits = model.begin(&padded)?;
+        let (mut tokens, mut scores) = (Vec::new(), Vec::new());
+        for step in 0..steps {
+            let next: Vec<u32> = logits.rows().map(|row| argmax(row) as u32).collect();
+            let size = [rows as i64, 1, logits.classes as i64];
+            scores.push(Tensor::from_slice(&logits.values).view(size));
+            tokens.push(Tensor::from_slice(&next.iter().map(|&id| i64::from(id)).collect::<Vec<_>>()).view([-1, 1]));
+            if step + 1 < steps {
+                logits = model.advance(&next)?;
+            }
+        }
+        if steps == 0 {
+            return Err(Error::input(format!("a prompt has {length} tokens, the model has {} positions", model.max_length())));
+        }
+        let shape = [rows as i64, length as i64];
+        let mask = padded.slots.attention_mask(length);
+        for (name, tensor) in [
+            ("input_ids", Tensor::from_slice(&padded.input_ids).view(shape)),
+            ("attention_mask", Tensor::from_slice(&mask).view(shape)),
+            ("tokens", Tensor::cat(&tokens, 1)),
+            ("logits", Tensor::cat(&scores, 1)),
+        ] {
+            tensors.insert(format!("batch{at}.{name}"), tensor);
+        }
+    }
+    weights::save(&tensors, out)?;
+    Ok(Summary { rows: by_length.len() as u64, ..Summary::default() })
 }

@@ -1,42 +1,11 @@
 //! Which rows form which effective batch: a pure function of the seed and the epoch, so a resumed run draws the
 //! same rows without replaying anything.
 
+use pipe_core::SplitMix;
 use pipe_core::config::SamplingStrategy;
 
 /// Batches sorted by length together, as in transformers' length-grouped sampler.
 const MEGABATCH: usize = 50;
-
-/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere for ever.
-#[derive(Debug, Clone)]
-pub(crate) struct SplitMix(u64);
-
-impl SplitMix {
-    /// A stream for each combination of `parts`.
-    pub(crate) fn new(parts: &[u64]) -> SplitMix {
-        let mut state = SplitMix(0);
-        for part in parts {
-            state.0 ^= part.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            state.0 = state.next();
-        }
-        state
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Fisher–Yates.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            // The bias of a 64-bit remainder is below 2⁻⁴⁰ for any data set that fits a disk.
-            items.swap(last, (self.next() % (last as u64 + 1)) as usize);
-        }
-    }
-}
 
 /// `count` of `rows` rows drawn at random, in ascending order.
 pub(crate) fn subset(rows: usize, count: Option<usize>, seed: u64) -> Vec<usize> {

@@ -1,13 +1,12 @@
 //! One optimizer step: gradients micro-batch by micro-batch, then the update.
 
-use pipe_core::{BatchSource, Error, Result};
+use pipe_core::{BatchSource, Error, Result, SplitMix};
 use serde_json::json;
 use tch::Tensor;
 
 use super::Trainer;
 use crate::backend::{is_out_of_memory, torch_error};
 use crate::recompute;
-use crate::sampler::SplitMix;
 use crate::state::Ledger;
 
 impl Trainer<'_> {
@@ -72,7 +71,7 @@ impl Trainer<'_> {
         let (mut total, mut ledger) = (0.0, self.state.ledger);
         for (at, rows) in rows.chunks(micro).enumerate() {
             // Dropout's generator is seeded here each time: nothing to save, and resume is exact.
-            tch::manual_seed(SplitMix::new(&[self.config.seed, self.state.global_step, at as u64]).next() as i64);
+            tch::manual_seed(SplitMix::new(&[self.config.seed, self.state.global_step, at as u64]).next_u64() as i64);
             let micro_batch = self.train.batch(rows)?;
             let share = |logits: &Tensor| self.loss.sum(logits, &micro_batch.labels)?.f_div_scalar(items).map_err(torch_error);
             let value = if self.config.gradient_checkpointing {
