@@ -63,7 +63,7 @@ pub trait Backend {
     fn causal_mask(&self, attention_mask: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor>;
 
     /// The same for the last `L` of `T` tokens, where `ids` is `[B, L]` and `attention_mask` `[B, T]` covers what a cache holds too →
-    /// `[B, 1, L, T]`.
+    /// `[B, 1, L, T]`. In training the mask may hold the numbers of documents, and a token sees those of its own.
     fn cached_causal_mask(&self, attention_mask: &Self::Tensor, ids: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor>;
 
     /// The rotations of positions `0..L`, where `L` is the length of `ids` `[B, L]`; made once per pass.
@@ -158,6 +158,6 @@ pub struct ModelInputs<T> {
     /// `[N]`: the positions that a head is to score, of all rows one after the other; absent: every one.
     pub slots: Option<T>,
     /// Where generation goes on after a cache: how many tokens of its row precede each one, as padding on the left and what is in the
-    /// cache make it. Absent: positions are counted from the first place of a row. For decoders.
+    /// cache make it; where a row holds several documents, how many of its own. Absent: positions are counted from the first place of a row. For decoders.
     pub position_ids: Option<T>,
 }

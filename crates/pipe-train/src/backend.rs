@@ -233,11 +233,11 @@ impl Backend for TorchBackend<'_> {
     }
 
     fn causal_mask(&self, attention_mask: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor> {
-        causal_mask(attention_mask, attention_mask.size()[1], window).map(Into::into).map_err(torch_error)
+        causal_mask(attention_mask, attention_mask.size()[1], window, false).map(Into::into).map_err(torch_error)
     }
 
     fn cached_causal_mask(&self, attention_mask: &Self::Tensor, ids: &Self::Tensor, window: Option<i64>) -> Result<Self::Tensor> {
-        causal_mask(attention_mask, ids.size()[1], window).map(Into::into).map_err(torch_error)
+        causal_mask(attention_mask, ids.size()[1], window, true).map(Into::into).map_err(torch_error)
     }
 
     fn rotary_angles(&self, ids: &Self::Tensor, rotary: &Rotary) -> Result<Angles<Self::Tensor>> {
@@ -323,8 +323,9 @@ impl Backend for TorchBackend<'_> {
     }
 }
 
-/// What is added to the scores of the last `length` of `T` tokens, `[B, 1, length, T]`.
-fn causal_mask(attention_mask: &Tensor, length: i64, window: Option<i64>) -> Result<Tensor, tch::TchError> {
+/// What is added to the scores of the last `length` of `T` tokens, `[B, 1, length, T]`. `by_document`: a token sees those alone whose
+/// number in the mask is its own.
+fn causal_mask(attention_mask: &Tensor, length: i64, window: Option<i64>, by_document: bool) -> Result<Tensor, tch::TchError> {
     let all = attention_mask.size()[1];
     let positions = Tensor::f_arange(all, (Kind::Int64, attention_mask.device()))?;
     // [length, T]: how far back each token finds another.
@@ -333,7 +334,12 @@ fn causal_mask(attention_mask: &Tensor, length: i64, window: Option<i64>) -> Res
     if let Some(window) = window {
         seen = seen.f_logical_and(&distance.f_lt(window)?)?;
     }
-    let seen = attention_mask.f_ne(0)?.f_unsqueeze(1)?.f_unsqueeze(1)?.f_logical_and(&seen)?;
+    let mut seen = attention_mask.f_ne(0)?.f_unsqueeze(1)?.f_unsqueeze(1)?.f_logical_and(&seen)?;
+    if by_document {
+        let queries = attention_mask.f_narrow(1, all - length, length)?.f_unsqueeze(2)?;
+        let own = queries.f_eq_tensor(&attention_mask.f_unsqueeze(1)?)?;
+        seen = seen.f_logical_and(&own.f_unsqueeze(1)?)?;
+    }
     // Finite, so that padding that nothing precedes gives no NaN.
     seen.f_logical_not()?.f_to_kind(Kind::Float)?.f_mul_scalar(f64::from(f32::MIN))
 }

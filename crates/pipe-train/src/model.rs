@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
-use pipe_core::{Batch, Error, Logits, Predictor, Result, Task};
+use pipe_core::{Batch, Error, Labels, Logits, Predictor, Result, Task, TokenScores};
 use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters};
 use tch::{Device, Kind, Tensor};
 
@@ -99,7 +99,7 @@ impl Model {
                 .as_ref()
                 .map(|slots| Tensor::f_from_slice(slots).and_then(|slots| slots.f_to_device(self.device)).map(Rc::new).map_err(torch_error))
                 .transpose()?,
-            position_ids: None,
+            position_ids: positions_in_documents(batch).map(|positions| matrix(&positions)).transpose()?,
         })
     }
 
@@ -125,6 +125,24 @@ impl Model {
     }
 }
 
+/// Where rows hold several documents: the place of each token in its own.
+fn positions_in_documents(batch: &Batch) -> Option<Vec<i64>> {
+    if batch.attention_mask.iter().all(|&number| number <= 1) {
+        return None;
+    }
+    let mut positions = Vec::with_capacity(batch.attention_mask.len());
+    for row in batch.attention_mask.chunks(batch.length) {
+        let mut first = 0;
+        for (at, number) in row.iter().enumerate() {
+            if at > 0 && row[at - 1] != *number {
+                first = at;
+            }
+            positions.push((at - first) as i64);
+        }
+    }
+    Some(positions)
+}
+
 /// The head of a task, on a model that can have it.
 fn head_of(config: &ModelConfig, task: Task, classes: usize) -> Result<Head> {
     if task == Task::CausalLm && !config.is_decoder() {
@@ -135,7 +153,32 @@ fn head_of(config: &ModelConfig, task: Task, classes: usize) -> Result<Head> {
     Ok(Head::of(task, classes))
 }
 
+/// Scores of a vocabulary are turned to probabilities for this many tokens at a time.
+const TOKENS_AT_ONCE: usize = 512;
+
 impl Predictor for Model {
+    fn token_scores(&mut self, batch: &Batch) -> Result<TokenScores> {
+        let (Labels::Classes(classes), Some(slots)) = (&batch.labels, &batch.slots) else {
+            return Err(Error::internal("tokens to be scored without labels"));
+        };
+        if slots.is_empty() {
+            return Ok(TokenScores::default());
+        }
+        let run = |logits: &Tensor| {
+            let mut scores = TokenScores::default();
+            for (logits, classes) in logits.f_split(TOKENS_AT_ONCE as i64, 0)?.iter().zip(classes.chunks(TOKENS_AT_ONCE)) {
+                let classes = Tensor::f_from_slice(classes)?.f_to_device(logits.device())?;
+                let of_class = logits.f_log_softmax(-1, Kind::Float)?.f_gather(1, &classes.f_unsqueeze(1)?, false)?;
+                scores.log_probabilities.extend(Vec::<f32>::try_from(of_class.f_view(-1)?)?);
+                let hits = logits.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
+                scores.hits += u64::try_from(i64::try_from(&hits)?).unwrap_or(0);
+            }
+            Ok(scores)
+        };
+        let logits = tch::no_grad(|| self.forward(batch, false))?;
+        run(&logits).map_err(torch_error)
+    }
+
     fn predict(&mut self, batch: &Batch) -> Result<Logits> {
         let logits = tch::no_grad(|| self.forward(batch, false))?;
         let classes = logits.size().last().map_or(0, |&classes| classes as usize);
