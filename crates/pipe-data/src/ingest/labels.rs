@@ -108,7 +108,7 @@ impl Labels {
     }
 
     /// Sorted class names, of those that `used` says a row is left of. Numbers sort as numbers. `column` is the source's name
-    /// for one in which a single class would tell nothing.
+    /// for them, where there must be some.
     pub(crate) fn finish(self, rows: u64, column: Option<&str>, used: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let role = self.role;
         let mut labels: Vec<String> = self.ids.into_keys().filter(|label| used(label)).collect();
@@ -118,11 +118,16 @@ impl Labels {
         } else {
             labels.sort();
         }
+        // A row that has any number of classes may have one or not: one each tells nothing.
+        let least = if role == "labels" { 1 } else { 2 };
         if let Some(column) = column
-            && labels.len() < 2
+            && labels.len() < least
         {
-            return Err(Error::input(format!("the {role} column `{column}` has only one class in {rows} rows"))
-                .hint("a classifier needs at least two; is it the right column, and the whole file?"));
+            let (few, hint) = match least {
+                1 => ("no class", "there is nothing to learn from rows without any; is it the right column, and the whole file?"),
+                _ => ("only one class", "a classifier needs at least two; is it the right column, and the whole file?"),
+            };
+            return Err(Error::input(format!("the {role} column `{column}` has {few} in {rows} rows")).hint(hint));
         }
         Ok(labels)
     }
@@ -180,6 +185,10 @@ mod tests {
         let error = one.finish(5, Some("label"), |_| true).unwrap_err();
         assert_eq!(error.class.exit_code(), 12);
         assert!(!error.message.contains("secret"));
+        let mut several = Labels::new("labels");
+        several.id_of("secret").unwrap();
+        assert_eq!(several.finish(5, Some("marks"), |_| true).unwrap(), ["secret"]);
+        assert_eq!(Labels::new("labels").finish(5, Some("marks"), |_| true).unwrap_err().message, "the labels column `marks` has no class in 5 rows");
         let mut gone = Labels::new("label");
         for label in ["a", "b", "c"] {
             gone.id_of(label).unwrap();

@@ -171,9 +171,7 @@ pub fn run(config: &IngestConfig, places: &IngestPlaces<'_>, sources: &[IngestSo
     let splits = report.splits.iter().map(|(name, split)| (name.clone(), split.rows)).collect();
     let used = |class: &str| report.splits.values().any(|split| split.labels.get(class).is_some_and(|rows| *rows > 0));
     let left = report.splits.values().map(|split| split.rows).sum();
-    // One class of several may be all that there is to tell; one class of one each is nothing to learn.
-    let one_each = config.columns.classes().filter(|(role, _)| *role != "labels").map(|(_, column)| column);
-    let label_names = labels.finish(left, one_each, used)?;
+    let label_names = labels.finish(left, config.columns.classes().map(|(_, column)| column), used)?;
     report.finish(assignment.report.clone(), &label_names, config.columns.target().is_some())?;
     write_json(&out.join("labels.json"), &label_names)?;
     write_json(&out.join("scrub.json"), &scrub.policy)?;
