@@ -14,7 +14,7 @@ use crate::loss::Loss;
 use crate::model::Model;
 use crate::optimizer::{Optimizer, Rates};
 use crate::schedule::Schedule;
-use crate::testing::{alone, check_gradients, fixture, norm, read_json, tensors, unlabelled};
+use crate::testing::{alone, check_gradients, fixture, norm, read_json, sample_tokens, tensors, unlabelled};
 use crate::{kernels, recompute, weights};
 
 const FAMILIES: [&str; 7] = ["bert", "roberta", "distilbert", "gpt2", "llama", "mistral", "qwen2"];
@@ -304,6 +304,24 @@ fn a_saved_folder_is_what_transformers_saves() {
             }
         }
         weights::save(&outputs, &folder.with_extension("reference.safetensors")).unwrap();
+    }
+}
+
+/// The exporter compares every token of a row, also those that no label is of.
+#[test]
+fn a_reference_has_the_scores_of_rows_or_of_every_token() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, out) = (sample_tokens(folder.path()), folder.path().join("reference.safetensors"));
+    let config = ModelConfig::read(&fixture("tiny-bert")).unwrap();
+    for (task, scores) in [(Task::TokenClassification, 3), (Task::QuestionAnswering, 2), (Task::MultiLabelClassification, 3), (Task::Regression, 1)] {
+        let labels = ["x", "y", "z"].map(String::from);
+        let mut model = Model::from_scratch(config.clone(), task, &labels, Device::Cpu, false, 1).unwrap();
+        let summary = crate::reference::write(&mut model, &tokens, "validation", 5, &out, folder.path()).unwrap();
+        assert_eq!(summary.rows, 5);
+        let (written, ids) = (tensors(&out), tensors(&out)["batch0.input_ids"].size());
+        let expected = if task.scores_rows() { vec![ids[0], scores] } else { vec![ids[0], ids[1], scores] };
+        assert_eq!(written["batch0.logits"].size(), expected, "{}", task.name());
     }
 }
 
