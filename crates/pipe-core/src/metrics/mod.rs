@@ -10,21 +10,30 @@
 //! | family | accumulator | equal to |
 //! |---|---|---|
 //! | classification | [`ClassificationMetrics`] | scikit-learn |
+//! | multi-label | [`MultiLabelMetrics`] | scikit-learn |
+//! | regression | [`RegressionMetrics`] | scikit-learn, SciPy |
+//! | language model | [`LanguageModelMetrics`] | its definition |
 
 mod bootstrap;
 mod calibration;
 mod classification;
 mod counts;
+mod language_model;
+mod multilabel;
 mod names;
 mod ranking;
 #[cfg(test)]
 mod reference;
+mod regression;
 
 pub use bootstrap::{Bootstrap, Interval, SplitMix64};
 pub use calibration::{Calibration, CalibrationBin};
 pub use classification::{ClassReport, ClassificationMetrics, ClassificationReport};
+pub use language_model::{IGNORE_INDEX, LanguageModelMetrics, LanguageModelReport};
+pub use multilabel::{MultiLabelMetrics, MultiLabelReport};
 pub use names::{METRIC_NAMES, MetricFamily, is_lower_better, names};
 pub use ranking::{auroc, average_ranks};
+pub use regression::{RegressionMetrics, RegressionReport};
 
 use std::collections::BTreeMap;
 
