@@ -12,12 +12,14 @@
 //! | classification | [`ClassificationMetrics`] | scikit-learn |
 //! | multi-label | [`MultiLabelMetrics`] | scikit-learn |
 //! | regression | [`RegressionMetrics`] | scikit-learn, SciPy |
+//! | entities | [`EntityMetrics`] | seqeval |
 //! | language model | [`LanguageModelMetrics`] | its definition |
 
 mod bootstrap;
 mod calibration;
 mod classification;
 mod counts;
+mod entities;
 mod language_model;
 mod multilabel;
 mod names;
@@ -29,6 +31,7 @@ mod regression;
 pub use bootstrap::{Bootstrap, Interval, SplitMix64};
 pub use calibration::{Calibration, CalibrationBin};
 pub use classification::{ClassReport, ClassificationMetrics, ClassificationReport};
+pub use entities::{Entity, EntityMetrics, EntityReport, EntityTypeReport, entities};
 pub use language_model::{IGNORE_INDEX, LanguageModelMetrics, LanguageModelReport};
 pub use multilabel::{MultiLabelMetrics, MultiLabelReport};
 pub use names::{METRIC_NAMES, MetricFamily, is_lower_better, names};
