@@ -14,6 +14,7 @@
 //! | regression | [`RegressionMetrics`] | scikit-learn, SciPy |
 //! | entities | [`EntityMetrics`] | seqeval |
 //! | language model | [`LanguageModelMetrics`] | its definition |
+//! | generated text | [`GeneratedTextMetrics`] | sacrebleu, rouge-score |
 
 mod bootstrap;
 mod calibration;
@@ -27,6 +28,7 @@ mod ranking;
 #[cfg(test)]
 mod reference;
 mod regression;
+pub mod text;
 
 pub use bootstrap::{Bootstrap, Interval, SplitMix64};
 pub use calibration::{Calibration, CalibrationBin};
@@ -37,6 +39,7 @@ pub use multilabel::{MultiLabelMetrics, MultiLabelReport};
 pub use names::{METRIC_NAMES, MetricFamily, is_lower_better, names};
 pub use ranking::{auroc, average_ranks};
 pub use regression::{RegressionMetrics, RegressionReport};
+pub use text::{GeneratedTextMetrics, GeneratedTextReport};
 
 use std::collections::BTreeMap;
 

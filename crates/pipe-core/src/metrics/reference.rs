@@ -30,6 +30,11 @@ impl Reference {
         (0..cases).map(|case| (case as usize, SplitMix64::new(case)))
     }
 
+    /// The pieces that texts are made of.
+    pub(super) fn strings(&self, name: &str) -> Vec<String> {
+        self.document[name].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap().to_owned()).collect()
+    }
+
     /// Compares every metric that the reference has, and that each found has a name of the family.
     pub(super) fn check(&mut self, case: usize, found: &BTreeMap<String, f64>) {
         let unknown: Vec<_> = found.keys().filter(|name| *name != "loss" && !self.names.contains(&name.as_str())).collect();
@@ -78,4 +83,14 @@ impl Reference {
 /// A logit from -4 to 4 that f32 holds exactly: in steps of a half, so that ties abound, or fine ones.
 pub(super) fn logit(rng: &mut SplitMix64, coarse: bool) -> f32 {
     if coarse { (rng.below(17) as f32 - 8.0) / 2.0 } else { (rng.below(1 << 20) as f32 - 524_288.0) / 131_072.0 }
+}
+
+/// Up to `most` pieces in a row.
+pub(super) fn text(rng: &mut SplitMix64, pieces: &[String], most: usize) -> String {
+    (0..rng.below(most + 1)).map(|_| pieces[rng.below(pieces.len())].as_str()).collect()
+}
+
+/// The pieces of a text, some of them others.
+pub(super) fn near(rng: &mut SplitMix64, pieces: &[String], of: &[usize]) -> String {
+    of.iter().map(|&piece| pieces[if rng.below(4) == 0 { rng.below(pieces.len()) } else { piece }].as_str()).collect()
 }
