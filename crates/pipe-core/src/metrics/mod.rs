@@ -13,6 +13,7 @@
 //! | multi-label | [`MultiLabelMetrics`] | scikit-learn |
 //! | regression | [`RegressionMetrics`] | scikit-learn, SciPy |
 //! | entities | [`EntityMetrics`] | seqeval |
+//! | question answering | [`SquadMetrics`] | the official scripts of SQuAD 1.1 and 2.0 |
 //! | language model | [`LanguageModelMetrics`] | its definition |
 //! | generated text | [`GeneratedTextMetrics`] | sacrebleu, rouge-score |
 
@@ -28,6 +29,7 @@ mod ranking;
 #[cfg(test)]
 mod reference;
 mod regression;
+mod squad;
 pub mod text;
 
 pub use bootstrap::{Bootstrap, Interval, SplitMix64};
@@ -39,6 +41,7 @@ pub use multilabel::{MultiLabelMetrics, MultiLabelReport};
 pub use names::{METRIC_NAMES, MetricFamily, is_lower_better, names};
 pub use ranking::{auroc, average_ranks};
 pub use regression::{RegressionMetrics, RegressionReport};
+pub use squad::{SquadMetrics, SquadReport, SquadScore, SquadVersion, normalize_answer};
 pub use text::{GeneratedTextMetrics, GeneratedTextReport};
 
 use std::collections::BTreeMap;
