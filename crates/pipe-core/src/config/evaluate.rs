@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, Device, known_name};
-use crate::metrics::{METRIC_NAMES, headline};
+use crate::metrics::{all_names, headline};
 use crate::task::Task;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,12 +46,12 @@ impl Default for EvaluateConfig {
 }
 
 fn metrics_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": ["array", "null"], "items": {"enum": METRIC_NAMES}})
+    json_schema!({"type": ["array", "null"], "items": {"enum": all_names()}})
 }
 
 /// With every name spelled out, so that an editor offers them.
 fn gate_schema(generator: &mut SchemaGenerator) -> Schema {
-    let gates: BTreeMap<&str, Schema> = METRIC_NAMES.iter().map(|&name| (name, generator.subschema_for::<Gate>())).collect();
+    let gates: BTreeMap<&str, Schema> = all_names().into_iter().map(|name| (name, generator.subschema_for::<Gate>())).collect();
     json_schema!({"type": "object", "properties": gates, "additionalProperties": false})
 }
 
@@ -133,10 +133,10 @@ impl EvaluateConfig {
 
     pub(super) fn check(&self) -> Result<(), Complaint> {
         for name in self.metrics.iter().flatten() {
-            known_name("metrics", name, METRIC_NAMES)?;
+            known_name("metrics", name, &all_names())?;
         }
         for name in self.gate.keys() {
-            known_name("gate", name, METRIC_NAMES)?;
+            known_name("gate", name, &all_names())?;
         }
         if self.per_device_eval_batch_size == 0 {
             return Err(Complaint::new("per_device_eval_batch_size", "a batch has at least one row"));

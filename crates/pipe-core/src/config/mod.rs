@@ -199,7 +199,7 @@ impl StageConfig {
                 semantic(config.as_ref(), &IngestConfig::default(), &left_out)
             }
             StageConfig::Tokenize(config) => {
-                let mut value = semantic(&config.canonical(), &TokenizeConfig::default(), &["tokenizer"]);
+                let mut value = semantic(&config.canonical(), &TokenizeConfig::default(), &["tokenizer", "max_skipped_ratio"]);
                 strip_inner_defaults(&mut value, "/train_tokenizer", &TrainTokenizerConfig::default());
                 value
             }
