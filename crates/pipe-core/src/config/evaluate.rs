@@ -22,6 +22,11 @@ pub struct EvaluateConfig {
     /// Metric → condition such as `">= 0.6"`. Checked on every run, so no part of the key.
     #[schemars(schema_with = "gate_schema")]
     pub gate: BTreeMap<String, Gate>,
+    /// `predictions`: holds the texts that a predict stage wrote against the completions of its rows, in the place of scoring
+    /// tokens with a model.
+    pub of: EvaluateOf,
+    /// How such texts are cut to words.
+    pub text_tokenizer: TextTokenizer,
     /// Rows scored at once.
     pub per_device_eval_batch_size: usize,
     /// Matrix products in bfloat16.
@@ -37,12 +42,33 @@ impl Default for EvaluateConfig {
             model: None,
             metrics: None,
             gate: BTreeMap::new(),
+            of: EvaluateOf::Model,
+            text_tokenizer: TextTokenizer::Spaced,
             per_device_eval_batch_size: 32,
             bf16: false,
             device: Device::Auto,
             torch_threads: None,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EvaluateOf {
+    #[default]
+    Model,
+    Predictions,
+}
+
+/// How generated texts are compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TextTokenizer {
+    /// BLEU as sacrebleu's `13a`, ROUGE by words.
+    #[default]
+    Spaced,
+    /// BLEU as sacrebleu's `zh`, ROUGE by characters.
+    Chinese,
 }
 
 fn metrics_schema(_: &mut SchemaGenerator) -> Schema {

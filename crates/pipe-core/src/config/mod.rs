@@ -29,7 +29,7 @@ use crate::file::{Node, Problem, from_node, suggestion};
 
 pub use base::{Base, NewModel, Scratch};
 pub use columns::{ColumnType, ColumnsConfig, ExtraColumn, LabelsConfig, ROLES, Unmapped};
-pub use evaluate::{EvaluateConfig, Gate, GateOperator};
+pub use evaluate::{EvaluateConfig, EvaluateOf, Gate, GateOperator, TextTokenizer};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{DriftAction, DriftConfig, IngestConfig, RejectsConfig};
 pub use new_model::{ModelType, NewModelConfig};

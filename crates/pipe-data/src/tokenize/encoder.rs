@@ -14,8 +14,16 @@ use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, Trunca
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
 /// The files that make up a tokenizer in a model folder; `tokenizer.json` alone is required.
-const FILES: [&str; 7] =
-    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"];
+const FILES: [&str; 8] = [
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
 
 /// Above this a `model_max_length` is transformers' "not known".
 const NO_LIMIT: u64 = 1 << 30;
