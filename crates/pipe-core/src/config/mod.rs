@@ -100,9 +100,9 @@ impl StageKind {
     pub fn version(self) -> u32 {
         match self {
             StageKind::Ingest => 4,
-            StageKind::Tokenize => 3,
-            StageKind::Train => 2,
-            StageKind::Evaluate => 1,
+            StageKind::Tokenize => 4,
+            StageKind::Train => 3,
+            StageKind::Evaluate => 2,
             StageKind::Export => 1,
             StageKind::Predict => 3,
             StageKind::Sql => 1,

@@ -18,11 +18,8 @@ const SLOTS: usize = 8;
 impl TextPipeline {
     /// The tokens that a text is to follow, and whether its beginning was cut off for want of room.
     fn prompt(&self, text: &str, is_chat: bool, longest: usize) -> Result<(Vec<u32>, bool)> {
-        let mut ids: Vec<u32> = self.encoder.ids(text, !is_chat)?.into_iter().map(|id| id as u32).collect();
-        // A tokenizer that ends every text ends a prompt too, which is to go on.
-        if !is_chat && ids.len() > 1 && ids.last().copied() == self.encoder.eos().map(|id| id as u32) {
-            ids.pop();
-        }
+        let ids = if is_chat { self.encoder.ids(text, false)? } else { self.encoder.prompt(text)? };
+        let mut ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
         let cut = ids.len().saturating_sub(longest);
         // What is asked stands at the end.
         ids.drain(..cut);
@@ -41,6 +38,10 @@ impl Scoring<'_> {
         counts: &mut PredictionCounts,
     ) -> Result<Vec<ArrayRef>> {
         let pipeline = self.pipeline;
+        // What ended the texts that it learned from ends those that it writes, whatever else does.
+        let mut eos: Vec<u32> = model.eos_token_ids().to_vec();
+        eos.extend(pipeline.encoder.eos().map(|id| id as u32).filter(|id| !model.eos_token_ids().contains(id)));
+        let config = &GenerationConfig { eos_token_id: config.eos_token_id.clone().or(Some(eos)), ..config.clone() };
         let (prompts, is_chat, references) = match texts {
             Texts::Prompts { prompts, references } => (prompts, false, references),
             Texts::Single(prompts) => (prompts, false, None),
