@@ -27,7 +27,8 @@ pub fn evaluate_texts(file: &Path, tokenizer: TextTokenizer, progress: &dyn Prog
             return Err(Error::usage("these predictions are no texts").hint("`of: predictions` is for what a causal language model wrote"));
         };
         for row in (0..batch.num_rows()).filter(|&row| references.is_valid(row)) {
-            metrics.add(texts.value(row), &[references.value(row)]);
+            // A completion begins with the space that parts it from its prompt, which tokens may or may not hold.
+            metrics.add(texts.value(row).trim(), &[references.value(row).trim()]);
             compared += 1;
         }
         done += batch.num_rows() as u64;
