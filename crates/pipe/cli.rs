@@ -397,6 +397,9 @@ pub(crate) struct PredictArgs {
     /// The model that the scrub policy finds names with: the folder that `scrub.ner.model` named
     #[arg(long, value_name = "DIR", conflicts_with = "no_scrub")]
     pub(crate) ner: Option<PathBuf>,
+    /// The most tokens that a language model writes for each row
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_new_tokens: usize,
     /// Threads of ONNX Runtime [default: one per core]
     #[arg(long)]
     pub(crate) threads: Option<usize>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, SHARED_PART, SourceNote};
-use pipe_core::config::{Asset, AssetKind, KeySource, POLICIES, StageConfig, StageKind};
+use pipe_core::config::{Asset, AssetKind, EvaluateOf, KeySource, POLICIES, StageConfig, StageKind};
 use pipe_core::digest::{self, DigestCache};
 use pipe_core::key::{Components, InputComponent, Key};
 use pipe_core::native::NativeLibraries;
@@ -248,6 +248,7 @@ impl KeyContext<'_> {
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }
+            StageConfig::Evaluate(config) if config.of == EvaluateOf::Predictions => {}
             StageConfig::Evaluate(_) => {
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }

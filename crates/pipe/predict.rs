@@ -4,12 +4,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use pipe_core::config::{ColumnsConfig, RejectsConfig, SourceConfig, SourceFormat};
+use pipe_core::generate::GenerationConfig;
 use pipe_core::native::NativeLibraries;
 use pipe_core::source::SourceFile;
-use pipe_core::{Error, IoContext, Result};
-use pipe_data::predict::{ScrubAccess, TextPipeline, file_rows, predict};
+use pipe_core::{Error, IoContext, Result, Task};
+use pipe_data::predict::{Engine, ScrubAccess, TextPipeline, file_rows, predict};
 use pipe_data::scrub::ScrubKey;
-use pipe_onnx::OrtPredictor;
+use pipe_onnx::{OrtGenerator, OrtPredictor};
 
 use crate::cli::PredictArgs;
 use crate::events::Reporter;
@@ -43,7 +44,15 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
         names: args.ner.as_deref().map(|folder| names::open(folder, &native)).transpose()?,
     };
     let pipeline = TextPipeline::open(&args.model, (!args.no_scrub).then_some(&access), None, TOKENS_PER_BATCH)?;
-    let mut predictor = OrtPredictor::open(&args.model, &native, args.threads)?;
+    let generation = GenerationConfig { max_new_tokens: args.max_new_tokens, ..GenerationConfig::default() };
+    let (mut predictor, mut writer);
+    let engine = if pipeline.task() == Task::CausalLm {
+        writer = OrtGenerator::open(&args.model, &native, args.threads)?;
+        Engine::Writes { model: &mut writer, generation: &generation }
+    } else {
+        predictor = OrtPredictor::open(&args.model, &native, args.threads)?;
+        Engine::Scores(&mut predictor)
+    };
     let mut rejected = 0;
     let file = SourceFile::new(args.input.clone(), format);
     if same_file(&args.input, &args.output) {
@@ -53,7 +62,7 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
     let name = args.output.file_name().ok_or_else(|| Error::usage("--output names no file"))?.to_string_lossy();
     let aside = args.output.with_file_name(format!(".{name}.{}.part", ulid::Ulid::generate()));
     let rows = file_rows(&file, &source, &columns, &mut rejected)?;
-    let counts = predict(&pipeline, &mut predictor, rows, 0, &aside, &progress);
+    let counts = predict(&pipeline, engine, rows, 0, &aside, &progress);
     drop(progress);
     reporter.terminal.finish();
     let written = counts.and_then(|counts| {

@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::cache::{Artifact, PendingArtifact, Shards};
-use pipe_core::config::{EvaluateConfig, ExportConfig, NewModel, PredictConfig, StageConfig, StageKind, TrainConfig};
+use pipe_core::config::{EvaluateConfig, EvaluateOf, ExportConfig, NewModel, PredictConfig, StageConfig, StageKind, TrainConfig};
 use pipe_core::key::Components;
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
 use pipe_core::worker::{Command, Request, ResolvedDevice};
-use pipe_core::{Error, Evaluation, IoContext, Progress, Result, Step, Summary};
+use pipe_core::{Error, Evaluation, IoContext, Progress, Result, Step, Summary, Task};
 use pipe_data::TokenSource;
 use pipe_data::ingest::{self, IngestPlaces, IngestSource};
-use pipe_data::predict::{self, Scorer, ScrubAccess, TextPipeline};
+use pipe_data::predict::{self, Engine, Scorer, ScrubAccess, TextPipeline};
 use pipe_data::scrub::ScrubKey;
 use pipe_data::tokenize;
-use pipe_onnx::{OrtPredictor, export};
+use pipe_onnx::{OrtGenerator, OrtPredictor, export};
 use serde_json::json;
 
 use crate::keys::KeyContext;
 use crate::names;
 use crate::signals::Signals;
 use crate::worker::Worker;
+
+/// The file of a predict stage.
+const PREDICTIONS: &str = "predictions.parquet";
 
 /// Everything a stage may read, and where it writes.
 pub(crate) struct StageContext<'c> {
@@ -108,6 +111,12 @@ fn train(config: &TrainConfig, context: &StageContext<'_>, out: PathBuf) -> Resu
 
 /// On the trained model in the worker, on an export right here.
 fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -> Result<Summary> {
+    if config.of == EvaluateOf::Predictions {
+        let report = predict::evaluate_texts(&context.inputs[0].path.join(PREDICTIONS), config.text_tokenizer, context.progress)?;
+        report.write(&out)?;
+        let metrics = config.metrics.clone().unwrap_or_else(|| ["bleu", "rougeL", "chrf", "exact_match"].map(str::to_owned).to_vec());
+        return Ok(report.summary(&metrics));
+    }
     let (model, tokens_at) = match &config.model {
         Some(model) => (context.root.join(model), 0),
         None => (context.inputs[0].path.clone(), 1),
@@ -150,6 +159,9 @@ fn export_onnx(config: &ExportConfig, context: &StageContext<'_>, out: &Path) ->
     };
     // One thread: the measured difference is part of the artifact and must not depend on the number of cores.
     context.ask_worker(command, ResolvedDevice::Cpu, Some(1))?;
+    if Provenance::read(model)?.task == Task::CausalLm {
+        return export::run_causal_lm(config, model, &reference, context.keys.native()?, out, context.progress);
+    }
     export::run(config, model, &reference, context.keys.native()?, out, context.progress)
 }
 
@@ -166,7 +178,15 @@ fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path, 
         names: config.ner.as_ref().map(|folder| names::open(&context.root.join(folder), context.keys.native()?)).transpose()?,
     };
     let pipeline = TextPipeline::open(&model, config.scrub.then_some(&access), Some(&applied.digest()), config.tokens_per_batch)?;
-    let mut predictor = OrtPredictor::open(&model, context.keys.native()?, config.threads)?;
+    let native = context.keys.native()?;
+    let (mut predictor, mut writer);
+    let engine = if pipeline.task() == Task::CausalLm {
+        writer = OrtGenerator::open(&model, native, config.threads)?;
+        Engine::Writes { model: &mut writer, generation: &config.generation }
+    } else {
+        predictor = OrtPredictor::open(&model, native, config.threads)?;
+        Engine::Scores(&mut predictor)
+    };
     // What is kept under the model's name must be its own: it may have been replaced since its key was computed.
     if !context.keys.unchanged(context.step, &context.inputs, components, context.progress)? {
         return Err(Error::input("the model changed while it was read").hint("run again once it is complete"));
@@ -178,9 +198,10 @@ fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path, 
         "scrubbed": applied.digest(),
     });
     std::fs::create_dir_all(out).doing("make the folder", out)?;
-    let scorer = Scorer { pipeline: &pipeline, predictor: &mut predictor, identity };
-    let counts = predict::run(scorer, rows, &context.splits(rows_at), &out.join("predictions.parquet"), shards, context.progress)?;
-    let line = format!("{} rows scored", counts.rows);
+    let scorer = Scorer { pipeline: &pipeline, engine, identity };
+    let counts = predict::run(scorer, rows, &context.splits(rows_at), &out.join(PREDICTIONS), shards, context.progress)?;
+    let done = if pipeline.task() == Task::CausalLm { "texts written" } else { "rows scored" };
+    let line = format!("{} {done}", counts.rows);
     let figures = [("truncated", json!(counts.truncated)), ("entities", json!(counts.entities)), ("shards", shards.figures())];
     let figures = figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect();
     Ok(Summary { rows: counts.rows, line, figures, ..Summary::default() })

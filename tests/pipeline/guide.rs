@@ -49,6 +49,7 @@ fn the_file_has_the_settings_of_the_guide_and_no_others() {
         max_length: None,
         padding: Padding::MaxLength,
         truncation: Truncation::LongestFirst,
+        ..TokenizeConfig::default()
     };
     assert_eq!(*config("tokenize"), StageConfig::Tokenize(tokenize));
     let train = TrainConfig {

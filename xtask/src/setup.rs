@@ -21,7 +21,7 @@ use crate::bench::peers;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::python::Python;
-use crate::wheels::{Component, Extra, LIBTORCH, LIBTORCH_CUDA, MINILM, ONNX_RUNTIME, REVIEWS_ZH, TWEETS, Wheel};
+use crate::wheels::{Component, Extra, LIBTORCH, LIBTORCH_CUDA, MINILM, ONNX_RUNTIME, REVIEWS_ZH, SMOLLM2, TWEETS, Wheel};
 use crate::workspace::Workspace;
 
 const HELP: &str = "\
@@ -36,7 +36,7 @@ usage: cargo xtask setup [--cuda] [--peers VENV]
 
 const ALWAYS: [&Component; 4] = [&ONNX_RUNTIME, &MINILM, &TWEETS, &LIBTORCH];
 /// What only some pipelines read.
-const BY_NEED: [&Component; 1] = [&REVIEWS_ZH];
+const BY_NEED: [&Component; 2] = [&REVIEWS_ZH, &SMOLLM2];
 
 pub(crate) fn command(workspace: &Workspace, mut args: Args) -> Result<ExitCode> {
     if args.help(HELP) {

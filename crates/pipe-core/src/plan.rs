@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::cache::Artifact;
-use crate::config::{IntervalStrategy, SqlSplit, StageConfig, StageKind};
+use crate::config::{EvaluateOf, IntervalStrategy, SqlSplit, StageConfig, StageKind};
 use crate::error::{Error, Result};
 use crate::file::{PipelineFile, Problem, Reference, Stage, Target, suggestion};
 
@@ -51,11 +51,13 @@ fn needs(config: &StageConfig) -> &'static [Need] {
     const MODEL: Need = Need { kinds: &[StageKind::Train], splits: &[], splittable: false };
     const MODEL_OR_EXPORT: Need = Need { kinds: &[StageKind::Train, StageKind::Export], splits: &[], splittable: false };
     const EXPORT: Need = Need { kinds: &[StageKind::Export], splits: &[], splittable: false };
+    const PREDICTIONS: Need = Need { kinds: &[StageKind::Predict], splits: &[], splittable: false };
     match config {
         // A query reads as many stages as it likes: see `Plan::tables`.
         StageConfig::Ingest(_) | StageConfig::Sql(_) => &[],
         StageConfig::Tokenize(_) => &[ROWS],
         StageConfig::Train(_) => &[TOKENS_TO_TRAIN],
+        StageConfig::Evaluate(config) if config.of == EvaluateOf::Predictions => &[PREDICTIONS],
         StageConfig::Evaluate(config) if config.model.is_some() => &[TOKENS_TO_TEST],
         StageConfig::Evaluate(_) => &[MODEL_OR_EXPORT, TOKENS_TO_TEST],
         StageConfig::Export(_) => &[MODEL, TOKENS_TO_COMPARE],

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext, Result};
-use crate::metrics::{ClassReport, ClassificationReport};
+use crate::metrics::{CalibrationBin, ClassReport, ClassificationReport};
 use crate::task::Task;
 use crate::worker::Summary;
 
@@ -25,6 +25,9 @@ pub struct Report {
     /// `[label][prediction]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confusion_matrix: Vec<Vec<u64>>,
+    /// What `ece` sums up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calibration: Vec<CalibrationBin>,
 }
 
 impl Report {
@@ -98,7 +101,7 @@ impl Report {
 
 impl From<ClassificationReport> for Report {
     fn from(of: ClassificationReport) -> Report {
-        let ClassificationReport { rows, loss, metrics, classes, confusion_matrix } = of;
-        Report { task: Task::SequenceClassification, rows, loss: Some(loss), metrics, classes, confusion_matrix }
+        let ClassificationReport { rows, loss, metrics, classes, confusion_matrix, calibration } = of;
+        Report { task: Task::SequenceClassification, rows, loss: Some(loss), metrics, classes, confusion_matrix, calibration }
     }
 }

@@ -26,7 +26,7 @@ use crate::weights::{Weights, map};
 use crate::write::{DATA_FILE, INLINE_LIMIT, MODEL_FILE, append_metadata, write};
 
 /// What a tokenizer may consist of; `tokenizer.json` suffices, others serve other programs.
-const TOKENIZER_FILES: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
+const TOKENIZER_FILES: [&str; 5] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "chat_template.jinja"];
 
 /// Exports the folder `model` to `out` and compares the file that was written with the logits in `reference`
 /// ([`Command::Reference`](pipe_core::worker::Command::Reference)); a difference above the tolerance is an error.

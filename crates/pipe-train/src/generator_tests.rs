@@ -201,37 +201,45 @@ fn a_reference_holds_what_was_generated() {
     assert_eq!(tensors(&out)["batch0.tokens"].size(), [1, 11]);
 }
 
-/// `cargo test --release -p pipe-train --lib speed -- --ignored --nocapture`: tokens per second of a model as SmolLM2-135M.
+/// Tokens per second of a model as SmolLM2-135M with random weights: `cargo test --release -p pipe-train --lib speed -- --ignored
+/// --nocapture`. `PIPE_SPEED_MODEL=DIR` keeps the model and a reference, for the test of that name in `pipe-onnx`.
 #[test]
 #[ignore = "measures"]
 fn speed() {
     let _alone = alone();
-    tch::set_num_threads(2);
+    tch::set_num_threads(std::env::var("PIPE_SPEED_THREADS").map_or(2, |threads| threads.parse().unwrap()));
     let raw = serde_json::json!({
         "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
         "num_key_value_heads": 3, "intermediate_size": 1536, "max_position_embeddings": 8192, "tie_word_embeddings": true, "rope_theta": 100000.0,
     });
     let config = ModelConfig::from_json(raw.as_object().unwrap().clone()).unwrap();
-    if let Some(folder) = std::env::var_os("PIPE_SPEED_MODEL") {
-        let parameters = weights::fresh(&config, Head::CausalLm, 1, Device::Cpu).unwrap();
-        std::fs::create_dir_all(&folder).unwrap();
-        weights::save(&parameters, &Path::new(&folder).join("model.safetensors")).unwrap();
-        std::fs::write(Path::new(&folder).join("config.json"), serde_json::to_vec(&raw).unwrap()).unwrap();
-    }
+    let prompts = |rows: u32| -> Vec<Prompt> {
+        let ids = |row| (0..64).map(|at| (row * 977 + at * 131) % 49152).collect();
+        (0..rows).map(|row| Prompt { row: row.into(), ids: ids(row) }).collect()
+    };
     for bf16 in [false, true] {
         let parameters = weights::fresh(&config, Head::CausalLm, 1, Device::Cpu).unwrap();
+        if let Some(folder) = std::env::var_os("PIPE_SPEED_MODEL").filter(|_| !bf16) {
+            std::fs::create_dir_all(&folder).unwrap();
+            weights::save(&parameters, &Path::new(&folder).join("model.safetensors")).unwrap();
+            std::fs::write(Path::new(&folder).join("config.json"), raw.to_string()).unwrap();
+        }
         let model = Model { config: config.clone(), head: Head::CausalLm, parameters, device: Device::Cpu, bf16, options: Default::default() };
         let mut model = TorchGenerator::new(model, vec![]).unwrap();
+        let run = |model: &mut TorchGenerator, rows, tokens| {
+            let started = std::time::Instant::now();
+            let config = GenerationConfig { max_new_tokens: tokens, ..greedy() };
+            generate(model, &prompts(rows), &config, &mut |_| String::new(), &Silent).unwrap();
+            started.elapsed().as_secs_f64()
+        };
+        run(&mut model, 8, 2);
         for rows in [1, 8] {
-            let prompts: Vec<Prompt> =
-                (0..rows).map(|row| Prompt { row, ids: (0..64).map(|at| (row as u32 * 977 + at * 131) % 49152).collect() }).collect();
-            let run = |model: &mut TorchGenerator, tokens| {
-                let started = std::time::Instant::now();
-                generate(model, &prompts, &GenerationConfig { max_new_tokens: tokens, ..greedy() }, &mut |_| String::new(), &Silent).unwrap();
-                started.elapsed().as_secs_f64()
-            };
-            let (prefill, all) = (run(&mut model, 1), run(&mut model, 65));
-            println!("bf16 {bf16}, batch {rows}: prompts of 64 in {prefill:.2} s, {:.1} tokens/s", rows as f64 * 64.0 / (all - prefill));
+            let (prefill, all) = (run(&mut model, rows, 1), run(&mut model, rows, 65));
+            println!("bf16 {bf16}, batch {rows}: prompts of 64 in {prefill:.2} s, {:.1} tokens/s", f64::from(rows) * 64.0 / (all - prefill));
+        }
+        if let Some(folder) = std::env::var_os("PIPE_SPEED_MODEL").filter(|_| !bf16) {
+            let ids: Vec<Vec<u32>> = prompts(8).into_iter().enumerate().map(|(at, prompt)| prompt.ids[at * 7..].to_vec()).collect();
+            crate::write_generation_reference(&mut model, &ids, 8, &Path::new(&folder).join("reference.safetensors")).unwrap();
         }
     }
 }

@@ -37,7 +37,7 @@ mod weights;
 
 use pipe_core::provenance::Provenance;
 use pipe_core::worker::{Command, Request};
-use pipe_core::{BatchSource, Evaluation, Progress, Result, Summary};
+use pipe_core::{BatchSource, Evaluation, Progress, Result, Summary, Task};
 use pipe_data::TokenSource;
 
 pub use generator::TorchGenerator;
@@ -67,6 +67,10 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             Ok(report.summary(&config.metrics(data.task)))
         }
         Command::Reference { model, tokens, split, rows, out, scratch } => {
+            if Provenance::read(model)?.task == Task::CausalLm {
+                let prompts = reference::prompts(tokens, split, *rows, scratch)?;
+                return reference::write_generation(&mut TorchGenerator::open(model, device, false)?, &prompts, reference::STEPS, out);
+            }
             reference::write(&mut Model::open(model, device, false)?, tokens, split, *rows, out, scratch)
         }
     }

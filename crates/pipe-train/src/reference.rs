@@ -50,6 +50,32 @@ pub(crate) fn write(model: &mut Model, tokens: &Path, split: &str, count: usize,
     Ok(Summary { rows: count as u64, ..Summary::default() })
 }
 
+/// Tokens that are generated after each prompt.
+pub(crate) const STEPS: usize = 8;
+/// Scores of a vocabulary are many: more prompts would make the file hundreds of megabytes.
+const MOST_PROMPTS: usize = 16;
+/// The most tokens of a prompt.
+const PROMPT_TOKENS: usize = 64;
+
+/// Beginnings of rows of different lengths, up to what they are to give.
+pub(crate) fn prompts(tokens: &Path, split: &str, rows: usize, scratch: &Path) -> Result<Vec<Vec<u32>>> {
+    let source = TokenSource::open(tokens, split, scratch)?;
+    let count = rows.min(MOST_PROMPTS).min(source.rows());
+    let mut prompts = Vec::with_capacity(count);
+    for at in 0..count {
+        let row = at * source.rows() / count;
+        let batch = source.batch(&[row])?;
+        // Of one document, where a row holds several.
+        let document = batch.attention_mask.iter().take_while(|&&number| number == batch.attention_mask[0]).count();
+        let learned = batch.slots.as_ref().and_then(|slots| slots.first()).map_or(document, |&slot| slot as usize + 1);
+        // Whole texts are learned from their first token on: of those prompts of all lengths.
+        let length = if learned > 1 { learned.min(document) } else { 1 + at * document.saturating_sub(1) / count };
+        let length = length.clamp(1, PROMPT_TOKENS);
+        prompts.push(batch.input_ids[..length].iter().map(|&id| id as u32).collect());
+    }
+    Ok(prompts)
+}
+
 /// Generates `steps` tokens for each of `prompts`, the likeliest each time and through every token that ends a text, and writes to `out`
 /// what an export is compared with:
 ///

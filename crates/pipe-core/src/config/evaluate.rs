@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, Device, known_name};
-use crate::metrics::{METRIC_NAMES, headline};
+use crate::metrics::{all_names, headline};
 use crate::task::Task;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,11 @@ pub struct EvaluateConfig {
     /// Metric → condition such as `">= 0.6"`. Checked on every run, so no part of the key.
     #[schemars(schema_with = "gate_schema")]
     pub gate: BTreeMap<String, Gate>,
+    /// `predictions`: holds the texts that a predict stage wrote against the completions of its rows, in the place of scoring
+    /// tokens with a model.
+    pub of: EvaluateOf,
+    /// How such texts are cut to words.
+    pub text_tokenizer: TextTokenizer,
     /// Rows scored at once.
     pub per_device_eval_batch_size: usize,
     /// Matrix products in bfloat16.
@@ -37,6 +42,8 @@ impl Default for EvaluateConfig {
             model: None,
             metrics: None,
             gate: BTreeMap::new(),
+            of: EvaluateOf::Model,
+            text_tokenizer: TextTokenizer::Spaced,
             per_device_eval_batch_size: 32,
             bf16: false,
             device: Device::Auto,
@@ -45,13 +52,32 @@ impl Default for EvaluateConfig {
     }
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EvaluateOf {
+    #[default]
+    Model,
+    Predictions,
+}
+
+/// How generated texts are compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TextTokenizer {
+    /// BLEU as sacrebleu's `13a`, ROUGE by words.
+    #[default]
+    Spaced,
+    /// BLEU as sacrebleu's `zh`, ROUGE by characters.
+    Chinese,
+}
+
 fn metrics_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": ["array", "null"], "items": {"enum": METRIC_NAMES}})
+    json_schema!({"type": ["array", "null"], "items": {"enum": all_names()}})
 }
 
 /// With every name spelled out, so that an editor offers them.
 fn gate_schema(generator: &mut SchemaGenerator) -> Schema {
-    let gates: BTreeMap<&str, Schema> = METRIC_NAMES.iter().map(|&name| (name, generator.subschema_for::<Gate>())).collect();
+    let gates: BTreeMap<&str, Schema> = all_names().into_iter().map(|name| (name, generator.subschema_for::<Gate>())).collect();
     json_schema!({"type": "object", "properties": gates, "additionalProperties": false})
 }
 
@@ -133,10 +159,10 @@ impl EvaluateConfig {
 
     pub(super) fn check(&self) -> Result<(), Complaint> {
         for name in self.metrics.iter().flatten() {
-            known_name("metrics", name, METRIC_NAMES)?;
+            known_name("metrics", name, &all_names())?;
         }
         for name in self.gate.keys() {
-            known_name("gate", name, METRIC_NAMES)?;
+            known_name("gate", name, &all_names())?;
         }
         if self.per_device_eval_batch_size == 0 {
             return Err(Complaint::new("per_device_eval_batch_size", "a batch has at least one row"));

@@ -29,7 +29,7 @@ use crate::file::{Node, Problem, from_node, suggestion};
 
 pub use base::{Base, NewModel, Scratch};
 pub use columns::{ColumnType, ColumnsConfig, ExtraColumn, LabelsConfig, ROLES, Unmapped};
-pub use evaluate::{EvaluateConfig, Gate, GateOperator};
+pub use evaluate::{EvaluateConfig, EvaluateOf, Gate, GateOperator, TextTokenizer};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{DriftAction, DriftConfig, IngestConfig, RejectsConfig};
 pub use new_model::{ModelType, NewModelConfig};
@@ -100,9 +100,9 @@ impl StageKind {
     pub fn version(self) -> u32 {
         match self {
             StageKind::Ingest => 4,
-            StageKind::Tokenize => 3,
-            StageKind::Train => 2,
-            StageKind::Evaluate => 1,
+            StageKind::Tokenize => 4,
+            StageKind::Train => 3,
+            StageKind::Evaluate => 2,
             StageKind::Export => 1,
             StageKind::Predict => 3,
             StageKind::Sql => 1,
@@ -199,7 +199,7 @@ impl StageConfig {
                 semantic(config.as_ref(), &IngestConfig::default(), &left_out)
             }
             StageConfig::Tokenize(config) => {
-                let mut value = semantic(&config.canonical(), &TokenizeConfig::default(), &["tokenizer"]);
+                let mut value = semantic(&config.canonical(), &TokenizeConfig::default(), &["tokenizer", "max_skipped_ratio"]);
                 strip_inner_defaults(&mut value, "/train_tokenizer", &TrainTokenizerConfig::default());
                 value
             }

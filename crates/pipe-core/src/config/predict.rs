@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Complaint, KeySource};
+use crate::generate::GenerationConfig;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -20,13 +21,23 @@ pub struct PredictConfig {
     pub key: Option<KeySource>,
     /// The model that the scrub policy finds names with: the folder that `scrub.ner.model` of the ingest named.
     pub ner: Option<PathBuf>,
+    /// How a language model writes.
+    pub generation: GenerationConfig,
     /// Threads of ONNX Runtime; absent: one per core.
     pub threads: Option<usize>,
 }
 
 impl Default for PredictConfig {
     fn default() -> Self {
-        PredictConfig { model: None, tokens_per_batch: 1024, scrub: true, key: None, ner: None, threads: None }
+        PredictConfig {
+            model: None,
+            tokens_per_batch: 1024,
+            scrub: true,
+            key: None,
+            ner: None,
+            generation: GenerationConfig::default(),
+            threads: None,
+        }
     }
 }
 
@@ -35,6 +46,7 @@ impl PredictConfig {
         if self.tokens_per_batch == 0 {
             return Err(Complaint::new("tokens_per_batch", "a batch holds at least one token"));
         }
+        self.generation.check("generation")?;
         self.key.as_ref().map_or(Ok(()), |key| key.check("key"))
     }
 }

@@ -121,6 +121,8 @@ impl TokenizeConfig {
     #[must_use]
     pub fn canonical(&self) -> TokenizeConfig {
         let mut config = self.clone();
+        // The default.
+        config.completion_only_loss = config.completion_only_loss.filter(|only| !only);
         if let Some(training) = self.training() {
             config.train_tokenizer = Some(training.clone());
             config.tokenizer = Base::default();

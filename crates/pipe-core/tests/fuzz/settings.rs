@@ -110,10 +110,18 @@ const TOKENIZE: &[Setting] = &[
     keyed("max_length", &["null", "64", "128"]),
     keyed("truncation", &[r#""longest_first""#, r#""only_first""#, r#""only_second""#, r#""do_not_truncate""#]),
     keyed("padding", &[r#""longest""#, r#""max_length""#]),
+    // With any other the settings below would be refused, or `padding` would.
+    keyed("task", &["null"]),
+    keyed("packing", &["false"]),
+    keyed("label_all_tokens", &["false", "true"]),
+    keyed("doc_stride", &["null", "1", "2"]),
+    keyed("completion_only_loss", &["null", "false"]),
+    keyed("chat_template", &["null", r#""{{ messages }}""#]),
+    left_out("max_skipped_ratio", &["null", "0.5"]),
 ];
 
 const TRAIN: &[Setting] = &[
-    keyed("task", &[r#""sequence-classification""#]),
+    left_out("task", &["null", r#""sequence-classification""#, r#""causal-lm""#]),
     left_out("model.train_tokenizer", &["null", r#"{"vocab_size": 8000}"#]),
     keyed("model.config.model_type", &[r#""bert""#, r#""roberta""#, r#""distilbert""#, r#""gpt2""#, r#""llama""#]),
     keyed("model.config.vocab_size", &["null", "9000"]),

@@ -1,17 +1,20 @@
-//! `predict`: rows to classes, numbers, tags or answers, in bounded memory, results in input order.
+//! `predict`: rows to classes, numbers, tags, answers or texts, in bounded memory, results in input order.
 //!
 //! Rows are scrubbed and tokenized as the model was trained, sorted by length within a window into batches of a
 //! token budget, and written as `output.rs` has it for the task.
 
+mod generate;
 mod input;
 mod output;
 mod stage;
+mod texts;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
 use pipe_core::config::{ColumnsConfig, SourceConfig};
+use pipe_core::generate::{GenerationConfig, LanguageModel};
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
 use pipe_core::{AnswerSearch, Batch, Error, Logits, Predictor, Progress, Result, Task, batches_by_length, digest};
@@ -22,10 +25,11 @@ use serde::{Deserialize, Serialize};
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::read::{CHUNK_RECORDS, Framer, KeyNames, parse_rows, wanted_for_rows};
 use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
-use crate::tokenize::{EncodedRow, TextEncoder};
+use crate::tokenize::{ChatTemplate, EncodedRow, TextEncoder};
 
 pub use input::{InputRows, Texts};
 pub use stage::{Scorer, run};
+pub use texts::evaluate_texts;
 
 /// Rows sorted by length together: many enough for uniform batches, few enough for bounded memory.
 const WINDOW_ROWS: usize = 8192;
@@ -46,7 +50,15 @@ pub struct TextPipeline {
     provenance: Provenance,
     encoder: TextEncoder,
     scrubber: Option<Scrubber>,
+    /// Of a language model that was tuned on chats.
+    template: Option<ChatTemplate>,
     tokens_per_batch: usize,
+}
+
+/// What answers.
+pub enum Engine<'m> {
+    Scores(&'m mut dyn Predictor),
+    Writes { model: &'m mut dyn LanguageModel, generation: &'m GenerationConfig },
 }
 
 /// Most rows in one batch, whatever the budget: very short rows gain nothing from more.
@@ -67,7 +79,8 @@ impl TextPipeline {
         let encoder = TextEncoder::reopen(folder, &provenance.tokenize)?;
         let needed = scrub.filter(|_| already != Some(provenance.scrub_digest.as_str()));
         let scrubber = needed.map(|access| scrubber(&provenance, access)).transpose()?;
-        Ok(TextPipeline { provenance, encoder, scrubber, tokens_per_batch })
+        let template = (provenance.task == Task::CausalLm).then(|| ChatTemplate::open(folder, provenance.tokenize.chat_template.as_deref()).ok());
+        Ok(TextPipeline { provenance, encoder, scrubber, template: template.flatten(), tokens_per_batch })
     }
 
     pub fn labels(&self) -> &[String] {
@@ -141,17 +154,17 @@ impl TextPipeline {
 }
 
 /// Scores what `rows` yields and writes it to the Parquet file `out`, durably. `total` rows are expected (0: not known).
-pub fn predict(
-    pipeline: &TextPipeline,
-    predictor: &mut dyn Predictor,
+pub fn predict<'s>(
+    pipeline: &'s TextPipeline,
+    engine: Engine<'s>,
     rows: impl Iterator<Item = Result<InputRows>>,
     total: u64,
     out: &Path,
-    progress: &dyn Progress,
+    progress: &'s dyn Progress,
 ) -> Result<PredictionCounts> {
     let schema = output::schema(pipeline.task(), pipeline.labels());
     let mut writer = TableWriter::create(out, Arc::clone(&schema), &PLAIN)?;
-    let mut scoring = Scoring { pipeline, predictor, total, done: 0, progress };
+    let mut scoring = Scoring { pipeline, engine: Some(engine), total, done: 0, progress };
     let counts = scoring.score(rows, |columns| writer.write(columns, &schema))?;
     writer.finish_durably()?;
     Ok(counts)
@@ -160,7 +173,8 @@ pub fn predict(
 /// What stays the same from window to window, and how far it is.
 struct Scoring<'s> {
     pipeline: &'s TextPipeline,
-    predictor: &'s mut dyn Predictor,
+    /// Absent while it works.
+    engine: Option<Engine<'s>>,
     total: u64,
     /// Rows scored so far.
     done: u64,
@@ -199,6 +213,14 @@ impl Scoring<'_> {
         }
         let InputRows { ids, texts } = window;
         counts.rows += ids.len() as u64;
+        if pipeline.task() == Task::CausalLm {
+            let Some(Engine::Writes { model, generation }) = self.engine.take() else {
+                return Err(Error::internal("a language model that only scores"));
+            };
+            let columns = self.texts(model, generation, ids, texts, counts);
+            self.engine = Some(Engine::Writes { model, generation });
+            return columns;
+        }
         match (pipeline.task(), texts) {
             (Task::TokenClassification, Texts::Words(words)) => self.words(ids, &words, counts),
             (Task::QuestionAnswering, Texts::Questions { questions, contexts }) => self.questions(ids, &questions, &contexts, counts),
@@ -294,7 +316,8 @@ impl Scoring<'_> {
         of_input: u64,
     ) -> Result<Vec<Vec<f32>>> {
         let (mut scored, done, total, progress) = (0, self.done, self.total, self.progress);
-        let logits = self.pipeline.logits(self.predictor, rows, slots, progress, |some| {
+        let Some(Engine::Scores(predictor)) = &mut self.engine else { return Err(Error::internal("a model that gives no scores")) };
+        let logits = self.pipeline.logits(*predictor, rows, slots, progress, |some| {
             scored += some;
             progress.advance(done + scored * of_input / rows.len().max(1) as u64, total, "rows", "");
         })?;

@@ -3,7 +3,7 @@
 //! | task | columns after `id` |
 //! |---|---|
 //! | sequence classification | `label`, `score`, `prob_<class>` … |
-//! | multi-label | `labels` (probability of at least a half), `prob_<class>` … |
+//! | multi-label | `labels` (probability above a half), `prob_<class>` … |
 //! | regression | `value` |
 //! | token classification | `tags`, `scores` (one for each word; null for words that were cut off), `entities` |
 //! | question answering | `answer` (null: there is none), `start`, `end` (in the context, in characters), `score` |
@@ -78,8 +78,8 @@ pub(super) fn classes(ids: Vec<String>, logits: &[Vec<f32>], labels: &[String]) 
 pub(super) fn flags(ids: Vec<String>, logits: &[Vec<f32>], labels: &[String]) -> Vec<ArrayRef> {
     let mut names = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, false));
     for row in logits {
-        // A probability of a half is a logit of 0.
-        row.iter().zip(labels).filter(|(logit, _)| **logit >= 0.0).for_each(|(_, label)| names.values().append_value(label));
+        // A probability of a half is a logit of 0, which evaluation does not count as having the class.
+        row.iter().zip(labels).filter(|(logit, _)| **logit > 0.0).for_each(|(_, label)| names.values().append_value(label));
         names.append(true);
     }
     let probability = |logit: f32| (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;

@@ -10,39 +10,39 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use pipe_core::cache::{Artifact, ShardKey, Shards};
 use pipe_core::config::StageKind;
-use pipe_core::{Error, Predictor, Progress, Result};
+use pipe_core::{Error, Progress, Result};
 use serde_json::{Value, json};
 
 use crate::parquet_io::{TableReader, TableWriter, to_bytes};
 use crate::parts::{Part, parts_of};
 use crate::tokenize::task_of;
 
-use super::{PLAIN, PredictionCounts, Scoring, TextPipeline, output, part_rows};
+use super::{Engine, PLAIN, PredictionCounts, Scoring, TextPipeline, output, part_rows};
 
 /// A model that scores, and all that its scores follow from beside the rows: its content, settings, libraries.
 pub struct Scorer<'m> {
     pub pipeline: &'m TextPipeline,
-    pub predictor: &'m mut dyn Predictor,
+    pub engine: Engine<'m>,
     pub identity: Value,
 }
 
 /// Scores the given splits of the ingest artifact `rows` into the Parquet file `out`, in the order of the rows.
-pub fn run(
-    scorer: Scorer<'_>,
+pub fn run<'s>(
+    scorer: Scorer<'s>,
     rows: &Artifact,
     splits: &BTreeMap<String, u64>,
     out: &Path,
     shards: &Shards,
-    progress: &dyn Progress,
+    progress: &'s dyn Progress,
 ) -> Result<PredictionCounts> {
-    let Scorer { pipeline, predictor, identity } = scorer;
+    let Scorer { pipeline, engine, identity } = scorer;
     let parts = parts_of(rows, splits);
     if let Some(part) = parts.first() {
         task_of(Some(pipeline.task()), &TableReader::open(&part.path)?.schema())?;
     }
     let schema = output::schema(pipeline.task(), pipeline.labels());
     let mut writer = TableWriter::create(out, Arc::clone(&schema), &PLAIN)?;
-    let mut scoring = Scoring { pipeline, predictor, total: splits.values().sum(), done: 0, progress };
+    let mut scoring = Scoring { pipeline, engine: Some(engine), total: splits.values().sum(), done: 0, progress };
     let mut counts = PredictionCounts::default();
     for part in parts {
         progress.check()?;

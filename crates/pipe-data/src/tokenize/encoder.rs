@@ -14,8 +14,16 @@ use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, Trunca
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
 /// The files that make up a tokenizer in a model folder; `tokenizer.json` alone is required.
-const FILES: [&str; 7] =
-    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"];
+const FILES: [&str; 8] = [
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+];
 
 /// Above this a `model_max_length` is transformers' "not known".
 const NO_LIMIT: u64 = 1 << 30;
@@ -48,8 +56,10 @@ pub struct TextEncoder {
     /// The same without truncation.
     whole: Tokenizer,
     tokenization: Tokenization,
-    /// What ends a text of a language model.
+    /// What ends a text of a language model: the tokenizer's own ending, else the token that its config names.
     eos: Option<i32>,
+    /// Tokens that the tokenizer itself puts after a text.
+    ending: usize,
     /// A byte-level tokenizer that sees words where they begin with a space: words by themselves are given one.
     spaced_words: bool,
 }
@@ -122,13 +132,18 @@ impl TextEncoder {
         tokenizer
             .with_truncation(Some(truncation))
             .map_err(|e| Error::usage(format!("this tokenizer cannot cut rows to {} tokens: {e}", tokenization.max_length)))?;
-        let eos = named_token(folder, "eos_token").and_then(|token| tokenizer.token_to_id(&token)).map(|id| id as i32);
+        let ids = |special| whole.encode_fast("a", special).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default();
+        let (bare, full) = (ids(false), ids(true));
+        let begins = full.windows(bare.len().max(1)).position(|window| window == bare).unwrap_or(0);
+        let ending = full.get(begins + bare.len()..).unwrap_or_default();
+        let named = || named_token(folder, "eos_token").and_then(|token| tokenizer.token_to_id(&token));
+        let (eos, ending) = (ending.last().copied().or_else(named).map(|id| id as i32), ending.len());
         let spaced_words = tokenizer.get_pre_tokenizer().is_some_and(|splits| {
             let splits = serde_json::to_value(splits).unwrap_or_default();
             let parts = splits["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![splits]);
             parts.iter().any(|part| part["type"] == "ByteLevel" && part["add_prefix_space"] == false)
         });
-        Ok(TextEncoder { tokenizer, whole, tokenization, eos, spaced_words })
+        Ok(TextEncoder { tokenizer, whole, tokenization, eos, ending, spaced_words })
     }
 
     pub fn tokenization(&self) -> &Tokenization {
@@ -139,7 +154,23 @@ impl TextEncoder {
         self.tokenization.truncation == Truncation::DoNotTruncate
     }
 
-    /// The token that ends a text, where the tokenizer names one.
+    /// All tokens of a text that goes on: with what the tokenizer puts before it, without what it puts after it.
+    pub fn prompt(&self, text: &str) -> Result<Vec<i32>> {
+        let mut ids = self.ids(text, true)?;
+        ids.truncate(ids.len().saturating_sub(self.ending));
+        Ok(ids)
+    }
+
+    /// All tokens of a text that is whole, with the one that ends it.
+    pub fn document(&self, text: &str) -> Result<Vec<i32>> {
+        let mut ids = self.ids(text, true)?;
+        if self.ending == 0 {
+            ids.extend(self.eos);
+        }
+        Ok(ids)
+    }
+
+    /// The token that ends a text, where the tokenizer has or names one.
     pub fn eos(&self) -> Option<i32> {
         self.eos
     }

@@ -43,8 +43,7 @@ impl LanguageModelling<'_> {
 
     /// A document in as many rows as it needs: nothing of it is lost.
     fn document(&self, source: usize, text: &str) -> Result<Vec<TokenRow>> {
-        let mut ids = self.encoder.ids(text, true)?;
-        self.end(&mut ids);
+        let ids = self.encoder.document(text)?;
         let pieces = ids.chunks(self.encoder.tokenization().max_length);
         Ok(pieces
             // One token alone has nothing before it.
@@ -53,21 +52,10 @@ impl LanguageModelling<'_> {
             .collect())
     }
 
-    /// Ends a document, unless the tokenizer did.
-    fn end(&self, ids: &mut Vec<i32>) {
-        if let Some(eos) = self.encoder.eos()
-            && ids.last() != Some(&eos)
-        {
-            ids.push(eos);
-        }
-    }
-
     fn pair(&self, prompt: &str, completion: &str) -> Result<Learned> {
-        let given = self.encoder.ids(prompt, true)?;
+        let given = self.encoder.prompt(prompt)?;
         // Together, since what the prompt ends with and the completion begins with may be one token.
-        let mut ids = self.encoder.ids(&format!("{prompt}{completion}"), true)?;
-        self.end(&mut ids);
-        // A tokenizer that ends every text itself ends the prompt too.
+        let ids = self.encoder.document(&format!("{prompt}{completion}"))?;
         let prefix = ids.iter().zip(&given).take_while(|(a, b)| a == b).count();
         let learned = (0..ids.len()).map(|at| !self.completion_only || at >= prefix).collect();
         Ok(Learned { ids, learned })

@@ -105,7 +105,13 @@ fn tokens_are_those_of_transformers_and_libtorch() {
     for name in MODELS {
         let case = Case::new(name);
         let summary = case.export(1e-4).unwrap_or_else(|e| panic!("{name}: {e}"));
-        println!("{name}: {}", summary.line);
+        if let Some(folder) = std::env::var_os("PIPE_EXPORTS") {
+            // For tests/parity/check_generation.py.
+            std::fs::create_dir_all(Path::new(&folder).join(name)).unwrap();
+            for file in ["config.json", "model.onnx"] {
+                std::fs::copy(case.out().join(file), Path::new(&folder).join(name).join(file)).unwrap();
+            }
+        }
         assert_eq!(summary.rows, 4);
         let mut model = OrtGenerator::open(&case.out(), &native(), Some(1)).unwrap();
         let penalty = GenerationConfig { repetition_penalty: 1.3, no_repeat_ngram_size: Some(2), ..greedy() };
@@ -227,4 +233,31 @@ fn other_models_are_refused() {
 
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     assert!(ModelConfig::read(&fixtures.join("tiny-bert")).unwrap().check_generates().is_err());
+}
+
+/// Of the model that the test of this name in `pipe-train` left in `PIPE_SPEED_MODEL`.
+#[test]
+#[ignore = "measures"]
+fn speed() {
+    let model = PathBuf::from(std::env::var_os("PIPE_SPEED_MODEL").expect("a folder of the test `speed` of pipe-train"));
+    std::fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    provenance().write(&model).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let started = std::time::Instant::now();
+    let summary =
+        crate::export::run_causal_lm(&ExportConfig::default(), &model, &model.join("reference.safetensors"), &native(), out.path(), &Silent);
+    println!("export in {:.1} s: {}", started.elapsed().as_secs_f64(), summary.unwrap().line);
+    let mut model = OrtGenerator::open(out.path(), &native(), Some(2)).unwrap();
+    for rows in [1, 8] {
+        let ids = |row: u32| (0..64).map(|at| (row * 977 + at * 131) % 49152).collect();
+        let prompts: Vec<Prompt> = (0..rows).map(|row| Prompt { row: row.into(), ids: ids(row) }).collect();
+        let mut run = |tokens_after: usize| {
+            let started = std::time::Instant::now();
+            tokens(&mut model, &prompts, &GenerationConfig { max_new_tokens: tokens_after, ..greedy() });
+            started.elapsed().as_secs_f64()
+        };
+        run(2);
+        let (prefill, all) = (run(1), run(65));
+        println!("batch {rows}: prompts of 64 in {prefill:.2} s, {:.1} tokens/s", f64::from(rows) * 64.0 / (all - prefill));
+    }
 }

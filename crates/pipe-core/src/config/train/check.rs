@@ -3,7 +3,7 @@
 use super::intervals::check_steps;
 use super::{Device, IntervalStrategy, SaveStrategy, TrainConfig};
 use crate::config::{Base, Complaint, NewModel, in_range, known_name};
-use crate::metrics::METRIC_NAMES;
+use crate::metrics::all_names;
 
 impl TrainConfig {
     pub(in crate::config) fn check(&self) -> Result<(), Complaint> {
@@ -96,7 +96,7 @@ impl TrainConfig {
     fn check_intervals(&self) -> Result<(), Complaint> {
         if let Some(metric) = &self.metric_for_best_model {
             let mut known = vec!["loss"];
-            known.extend(METRIC_NAMES);
+            known.extend(all_names());
             known_name("metric_for_best_model", metric.strip_prefix("eval_").unwrap_or(metric), &known)?;
         }
         for (setting, steps) in [("logging_steps", Some(self.logging_steps)), ("eval_steps", self.eval_steps), ("save_steps", self.save_steps)] {

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::Base;
 use crate::error::{Error, Result};
-use crate::metrics::METRIC_NAMES;
+use crate::metrics::{all_names, is_lower_better};
 use crate::task::Task;
 
 pub use freeze::FreezeConfig;
@@ -127,7 +127,7 @@ pub struct TrainConfig {
     /// `loss` or a metric of `evaluate`, with or without `eval_` before it.
     #[schemars(schema_with = "best_metric_schema")]
     pub metric_for_best_model: Option<String>,
-    /// Absent: false for `loss`, true for the rest.
+    /// Absent: false for `loss` and other errors, true for the rest.
     pub greater_is_better: Option<bool>,
     /// Stops after this many evaluations without an improvement above `early_stopping_threshold`.
     pub early_stopping_patience: Option<u32>,
@@ -234,7 +234,7 @@ pub enum SamplingStrategy {
 }
 
 fn best_metric_schema(_: &mut SchemaGenerator) -> Schema {
-    let bare = || std::iter::once("loss").chain(METRIC_NAMES.iter().copied());
+    let bare = || std::iter::once("loss").chain(all_names());
     let names: Vec<Option<String>> = bare().map(str::to_owned).chain(bare().map(|name| format!("eval_{name}"))).map(Some).chain([None]).collect();
     json_schema!({"enum": names})
 }
@@ -268,7 +268,7 @@ impl TrainConfig {
     }
 
     pub fn best_is_greater(&self) -> bool {
-        self.greater_is_better.unwrap_or_else(|| self.best_metric() != "loss")
+        self.greater_is_better.unwrap_or_else(|| !is_lower_better(&self.best_metric()))
     }
 
     /// The measure of the model in a train artifact's folder: `metric_for_best_model` as its own evaluations found it.

@@ -16,12 +16,13 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use arrow_array::RecordBatch;
 use pipe_core::cache::Artifact;
 use pipe_core::config::{TokenizerKind, TrainTokenizerConfig};
 use pipe_core::{Error, Progress, Result};
 use serde::Serialize;
 
-use super::strings;
+use super::{lists, messages, strings};
 use crate::parquet_io::TableReader;
 use crate::parts::parts_of;
 use alphabet::Alphabet;
@@ -77,9 +78,8 @@ pub(super) fn train(
         for batch in TableReader::open(&part.path)? {
             progress.check()?;
             let batch = batch?;
-            counts.add(&strings(&batch, "text")?)?;
-            if batch.column_by_name("text_pair").is_some() {
-                counts.add(&strings(&batch, "text_pair")?)?;
+            for texts in texts(&batch)? {
+                counts.add(&texts)?;
             }
             done += batch.num_rows() as u64;
             progress.advance(done, total, "rows", "counting words");
@@ -92,6 +92,25 @@ pub(super) fn train(
     let trained = TrainedTokenizer { kind: config.kind, split: split.to_owned(), rows: done, words: different, characters, vocab_size: pieces.len() };
     progress.note(&format!("a new tokenizer of {} tokens, from {different} different words of {done} rows", trained.vocab_size));
     Ok(trained)
+}
+
+/// The texts of all columns that a model will read.
+fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>> {
+    let has = |column: &&str| batch.column_by_name(column).is_some();
+    let mut texts = Vec::new();
+    for column in ["text", "text_pair", "question", "context", "prompt", "completion"].iter().filter(|column| has(column)) {
+        texts.push(strings(batch, column)?);
+    }
+    if has(&"tokens") {
+        texts.extend(lists(batch, "tokens")?);
+    }
+    if has(&"messages") {
+        texts.extend(messages(batch)?.into_iter().map(|chat| chat.into_iter().map(|turn| turn.content).collect()));
+    }
+    if texts.is_empty() && batch.num_rows() > 0 {
+        return Err(Error::input("the rows to train a tokenizer on have no column of texts").hint("map one in ingest's `columns:`"));
+    }
+    Ok(texts)
 }
 
 /// Never rows that a model is judged by.
