@@ -331,6 +331,8 @@ fn a_model_of_one_task_begins_another() {
     let _alone = alone();
     let labels = ["x", "y", "z"].map(String::from);
     for case in cases() {
+        let (_, loaded) = Model::for_training(case.folder.path(), case.task, &case.labels(), Device::Cpu, false, 1).unwrap();
+        assert!(loaded.new_modules.is_empty(), "{}: its own head is kept", case.name());
         for task in Task::ALL.into_iter().filter(|task| *task != case.task) {
             let name = format!("{} for {}", case.name(), task.name());
             let started = Model::for_training(case.folder.path(), task, &labels, Device::Cpu, false, 1);
@@ -349,6 +351,9 @@ fn a_model_of_one_task_begins_another() {
                 }
             }
             assert_eq!(loaded.new_modules, new, "{name}");
+            let names = model.config.with_task(task, &labels).get("id2label").map(|names| names.as_object().unwrap().len());
+            let expected = if task.has_classes() { Some(3) } else { (task == Task::Regression).then_some(1) };
+            assert_eq!(names, expected, "{name}: of labels");
             // Tied to its table of tokens, a language model has nothing new.
             assert_eq!(new.is_empty(), task == Task::CausalLm && model.config.decoder.tied_embeddings, "{name}");
         }
