@@ -2,9 +2,10 @@
 
 usage: roundtrip.py DIR
 
-Every DIR/NAME with a config.json is loaded by the class that its `architectures` names, strictly, and compared with
-DIR/NAME.reference.safetensors: batch{i}.{input_ids,attention_mask,token_type_ids} (int64 [B, L]) and batch{i}.logits (f32, [B, C] or
-[B, L, V], of which padding counts nothing). Exits with 1 where a logit is further off than 1e-5 of the largest.
+Every DIR/NAME with a config.json is loaded by transformers' class for its task, which must be the one that its `architectures` names,
+strictly, and compared with DIR/NAME.reference.safetensors: batch{i}.{input_ids,attention_mask,token_type_ids} (int64 [B, L]) and
+batch{i}.logits (f32, [B, C] or [B, L, C], of which padding counts nothing; of answers both ends, [B, L, 2]). Exits with 1 where a logit
+is further off than 1e-5 of the largest.
 """
 
 import json
@@ -19,15 +20,24 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+AUTO = {
+    "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
+    "ForTokenClassification": transformers.AutoModelForTokenClassification,
+    "ForQuestionAnswering": transformers.AutoModelForQuestionAnswering,
+    "ForCausalLM": transformers.AutoModelForCausalLM,
+    "LMHeadModel": transformers.AutoModelForCausalLM,
+}
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
 folder, misses, seen = Path(sys.argv[1]), 0, 0
 for config in sorted(folder.glob("*/config.json")):
     name = config.parent.name
     architecture = json.loads(config.read_text())["architectures"][0]
-    model, loading = getattr(transformers, architecture).from_pretrained(
+    auto = next(auto for suffix, auto in AUTO.items() if architecture.endswith(suffix))
+    model, loading = auto.from_pretrained(
         config.parent, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
+    assert type(model).__name__ == architecture, f"{name}: {type(model).__name__} for {architecture}"
     faults = [kind for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs") if loading.get(kind)]
     tensors = load_file(folder / f"{name}.reference.safetensors")
     worst, at = 0.0, 0
@@ -36,7 +46,8 @@ for config in sorted(folder.glob("*/config.json")):
         takes_types = getattr(model.config, "type_vocab_size", 0) > 1
         names = ["input_ids", "attention_mask"] + ["token_type_ids"] * takes_types
         with torch.no_grad():
-            theirs = model.eval()(**{name: tensors[f"batch{at}.{name}"] for name in names}).logits
+            output = model.eval()(**{name: tensors[f"batch{at}.{name}"] for name in names})
+        theirs = output.logits if "logits" in output else torch.stack([output.start_logits, output.end_logits], -1)
         ours = tensors[f"batch{at}.logits"]
         kept = tensors[f"batch{at}.attention_mask"].unsqueeze(-1) if ours.ndim == 3 else 1
         worst = max(worst, float(((ours - theirs) * kept).abs().max() / (theirs * kept).abs().max()))

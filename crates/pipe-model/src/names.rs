@@ -1,6 +1,8 @@
 //! The spellings of parameters that are found in files.
 
-use crate::{Architecture, ModelConfig};
+use serde_json::Value;
+
+use crate::{Architecture, Head, ModelConfig};
 
 /// What files of a family may hold.
 struct FileNames {
@@ -42,6 +44,9 @@ impl FileNames {
     }
 }
 
+/// What some of transformers' classes of the Llama family call the base model to this day.
+const OLD_LLAMA_PREFIX: &str = "transformer.";
+
 /// Saved by earlier versions of transformers, and recomputed by all.
 const BUFFERS: [&str; 5] = [".position_ids", ".token_type_ids", ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
 
@@ -55,8 +60,21 @@ pub fn canonical_name(config: &ModelConfig, name: &str) -> Option<String> {
         return None;
     }
     let file = FileNames::of(config.architecture);
+    if let Some(rest) = name.strip_prefix(OLD_LLAMA_PREFIX).filter(|_| config.architecture == Architecture::Llama) {
+        return Some(format!("{}{rest}", file.prefix));
+    }
     let bare = file.modules.iter().any(|module| name.starts_with(module));
     Some(if bare { format!("{}{name}", file.prefix) } else { name })
+}
+
+/// The name that transformers' class of the model with `head` has for a parameter: what is saved loads there.
+pub fn saved_name(config: &ModelConfig, head: Head, name: &str) -> String {
+    let model_type = config.raw.get("model_type").and_then(Value::as_str);
+    match name.strip_prefix("model.") {
+        // Not so Mistral's class.
+        Some(rest) if head == Head::QuestionAnswering && matches!(model_type, Some("llama" | "qwen2")) => format!("{OLD_LLAMA_PREFIX}{rest}"),
+        _ => name.to_owned(),
+    }
 }
 
 /// Whether a canonical name is of some head, of this task or another: a model may leave it alone.
@@ -70,7 +88,8 @@ mod tests {
 
     fn config(model_type: &str) -> ModelConfig {
         let raw = serde_json::json!({
-            "model_type": model_type, "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+            "model_type": model_type, "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "intermediate_size": 8,
         });
         ModelConfig::from_json(raw.as_object().unwrap().clone()).unwrap()
     }
@@ -93,9 +112,27 @@ mod tests {
             ("llama", "layers.0.mlp.up_proj.weight", Some("model.layers.0.mlp.up_proj.weight")),
             ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq", None),
             ("llama", "lm_head.weight", Some("lm_head.weight")),
+            ("qwen2", "transformer.layers.0.mlp.up_proj.weight", Some("model.layers.0.mlp.up_proj.weight")),
         ] {
             assert_eq!(canonical_name(&config(model_type), file).as_deref(), ours, "{model_type} {file}");
         }
+    }
+
+    #[test]
+    fn names_of_files_are_those_of_the_class_and_lead_back() {
+        let query = "model.layers.0.self_attn.q_proj.weight";
+        for (model_type, head, saved) in [
+            ("llama", Head::QuestionAnswering, "transformer.layers.0.self_attn.q_proj.weight"),
+            ("qwen2", Head::QuestionAnswering, "transformer.layers.0.self_attn.q_proj.weight"),
+            ("mistral", Head::QuestionAnswering, query),
+            ("llama", Head::TokenClassification { classes: 3 }, query),
+            ("llama", Head::CausalLm, query),
+        ] {
+            let config = config(model_type);
+            assert_eq!(saved_name(&config, head, query), saved, "{model_type}");
+            assert_eq!(canonical_name(&config, saved).as_deref(), Some(query), "{model_type}");
+        }
+        assert_eq!(saved_name(&config("llama"), Head::QuestionAnswering, "qa_outputs.bias"), "qa_outputs.bias");
     }
 
     #[test]
@@ -107,6 +144,9 @@ mod tests {
             ("distilbert", "vocab_projector.bias", true),
             ("gpt2", "transformer.ln_f.bias", false),
             ("qwen2", "lm_head.weight", true),
+            ("qwen2", "qa_outputs.weight", true),
+            ("gpt2", "classifier.bias", true),
+            ("bert", "bert.pooler.dense.weight", true),
             ("llama", "model.norm.weight", false),
         ] {
             assert_eq!(is_of_a_head(&config(model_type), name), of_a_head, "{model_type} {name}");

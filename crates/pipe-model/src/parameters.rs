@@ -1,5 +1,7 @@
 //! Names, shapes and first values of a model's parameters.
 
+use pipe_core::Task;
+
 use crate::encoder::EncoderNames;
 use crate::{Architecture, Head, ModelConfig};
 
@@ -19,7 +21,7 @@ pub enum Part {
     Base,
     /// Starts anew where the file has not got it.
     Head,
-    /// The same, and also where the file's is of other classes.
+    /// The same, and also where the file's is of another task, other classes or another shape.
     Classes,
 }
 
@@ -47,15 +49,21 @@ pub fn parameters(config: &ModelConfig, head: Head) -> Vec<ParameterSpec> {
         Head::SequenceClassification { classes } => sequence_classification(&mut specs, config, classes as i64),
         Head::TokenClassification { classes } => {
             specs.part = Part::Classes;
-            let module = if config.architecture == Architecture::Llama { "score" } else { "classifier" };
-            specs.matrix(module, [classes as i64, config.hidden_size], true);
+            let is_llama = config.architecture == Architecture::Llama;
+            let bias = !is_llama || config.raw.get("token_classification_bias") != Some(&false.into());
+            specs.matrix(if is_llama { "score" } else { "classifier" }, [classes as i64, config.hidden_size], bias);
         }
         Head::QuestionAnswering => {
-            specs.part = Part::Head;
+            // BERT's class takes as many outputs as its config has labels.
+            specs.part = Part::Classes;
             specs.matrix("qa_outputs", [2, config.hidden_size], true);
         }
         Head::CausalLm if config.decoder.tied_embeddings => {}
-        Head::CausalLm => specs.matrix("lm_head", [config.vocab_size, config.hidden_size], false),
+        Head::CausalLm => {
+            // What says that it is a language model has it; a base model or one of another task learns it anew.
+            specs.part = if config.task() == Some(Task::CausalLm) { Part::Base } else { Part::Head };
+            specs.matrix("lm_head", [config.vocab_size, config.hidden_size], false);
+        }
     }
     specs.list
 }

@@ -44,12 +44,20 @@ impl<'w> OnnxBackend<'w> {
         }
     }
 
-    /// Declares an output and ends the recording.
-    pub(crate) fn finish(self, output: &Value, name: &str, graph_name: &str) -> Result<(GraphProto, Vec<Initializer<'w>>)> {
+    /// Declares outputs, each by its name, and ends the recording.
+    pub(crate) fn finish(self, outputs: &[(&str, Value)], graph_name: &str) -> Result<(GraphProto, Vec<Initializer<'w>>)> {
         let mut graph = self.graph.into_inner();
-        graph.output(output, name)?;
-        graph.last_output_first();
+        for (name, output) in outputs {
+            graph.output(output, name)?;
+        }
+        graph.last_outputs_first(outputs.len());
         Ok(graph.finish(graph_name))
+    }
+
+    /// One column of the last axis, which goes away.
+    pub(crate) fn column(&self, x: &Value, at: i64) -> Result<Value> {
+        let (column, last) = (self.columns(x, at..at + 1)?, self.integers("axes.-1", &[-1]));
+        Ok(self.node("Squeeze", &column, &[&last], vec![], &x.shape[..x.shape.len() - 1]))
     }
 
     /// A parameter under its own name and in its own layout.

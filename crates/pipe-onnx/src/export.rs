@@ -13,13 +13,14 @@ use std::path::Path;
 use pipe_core::config::{ExportConfig, ExportFormat};
 use pipe_core::native::NativeLibraries;
 use pipe_core::provenance::{self, Provenance};
-use pipe_core::{Error, IoContext, Progress, Result, Summary, digest};
+use pipe_core::{Error, IoContext, Progress, Result, Summary, Task, digest};
 use pipe_model::{Head, ModelConfig};
 
 use crate::backend::OnnxBackend;
 pub use crate::causal_lm::export::run as run_causal_lm;
 use crate::metadata;
 use crate::parity::{self, Room};
+use crate::scores::Scores;
 use crate::session::OrtPredictor;
 use crate::weights::{Weights, map};
 use crate::write::{DATA_FILE, INLINE_LIMIT, MODEL_FILE, append_metadata, write};
@@ -35,11 +36,7 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
     }
     let shape = ModelConfig::read(model)?;
     let provenance = Provenance::read(model)?;
-    let labels = &provenance.labels;
-    if shape.labels().as_ref() != Some(labels) {
-        return Err(Error::input(format!("config.json and {} of {} name different labels", provenance::FILE_NAME, model.display()))
-            .hint("run the train stage again"));
-    }
+    check(&shape, &provenance, model)?;
 
     write_model(&shape, &provenance, model, out, INLINE_LIMIT)?;
     copy_beside(model, out)?;
@@ -52,7 +49,8 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
         pad_token_type_id: tokenize.pad_token_type_id.into(),
         max_positions: shape.max_length() as usize,
     };
-    let parity = parity::compare(&mut predictor, reference, labels.len(), &config.parity, room, progress)?;
+    let scores = predictor.scores();
+    let parity = parity::compare(&mut predictor, reference, scores, &config.parity, room, progress)?;
     drop(predictor);
     let path = out.join("parity.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&parity).expect("plain data")).doing("write", &path)?;
@@ -70,19 +68,41 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
     })
 }
 
+/// Refuses a folder whose files are of two models.
+fn check(shape: &ModelConfig, provenance: &Provenance, model: &Path) -> Result<()> {
+    let fault = |what: String| Err(Error::input(format!("{}: {what}", model.display())).hint("run the train stage again"));
+    let (task, file) = (provenance.task, provenance::FILE_NAME);
+    if task == Task::CausalLm {
+        return Err(Error::usage("language models are exported to generate, not to score rows"));
+    }
+    match shape.task() {
+        Some(trained) if trained == task => {}
+        Some(trained) => return fault(format!("config.json is of a model for {}, {file} of one for {}", trained.name(), task.name())),
+        None => return fault("config.json names no task that is known here (architectures)".into()),
+    }
+    if task.has_classes() && shape.labels().as_ref() != Some(&provenance.labels) {
+        return fault(format!("config.json and {file} name different labels"));
+    }
+    Ok(())
+}
+
 /// Records the forward pass and writes it into `out`.
 fn write_model(shape: &ModelConfig, provenance: &Provenance, model: &Path, out: &Path, inline_limit: u64) -> Result<()> {
     let path = model.join("model.safetensors");
     let mapped = map(&path)?;
-    let head = Head::SequenceClassification { classes: provenance.labels.len() };
+    let head = Head::of(provenance.task, provenance.labels.len());
     let weights = Weights::load(&mapped, &path, shape, head)?;
     let backend = OnnxBackend::new(&weights);
     let inputs = backend.inputs(shape.reads_token_types());
     let logits = head.forward(&backend, shape, &inputs)?;
-    let (graph, initializers) = backend.finish(&logits, "logits", shape.raw["model_type"].as_str().unwrap_or("model"))?;
+    let outputs = match Scores::of(provenance)?.names() {
+        &[start, end] => vec![(start, backend.column(&logits, 0)?), (end, backend.column(&logits, 1)?)],
+        names => names.iter().map(|&name| (name, logits.clone())).collect(),
+    };
+    let (graph, initializers) = backend.finish(&outputs, shape.raw["model_type"].as_str().unwrap_or("model"))?;
     let metadata = [
         (metadata::LABELS, serde_json::to_string(&provenance.labels).expect("plain data")),
-        (metadata::TASK, "sequence-classification".into()),
+        (metadata::TASK, provenance.task.name().into()),
         (metadata::MAX_LENGTH, provenance.tokenize.max_length.to_string()),
         (metadata::PADDING_SIDE, "right".into()),
         (metadata::TOKENIZER, provenance.tokenize.tokenizer.clone()),
@@ -115,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::proto::ModelProto;
-    use crate::testing::{LABELS, Tiny, export, native, provenance};
+    use crate::testing::{Tiny, export, native, provenance};
 
     #[test]
     fn the_folder_has_all_that_is_needed_and_says_what_it_is() {
@@ -188,7 +208,8 @@ mod tests {
         let mut predictor = OrtPredictor::open_unchecked(&tiny.out(), &native(), None).unwrap();
         let room = Room { pad_token_id: 0, pad_token_type_id: 0, max_positions: 16 };
         let tolerance = pipe_core::config::ParityConfig { max_abs_diff: 1e-5, rows: 64 };
-        parity::compare(&mut predictor, &tiny.reference(), LABELS.len(), &tolerance, room, &pipe_core::Silent).unwrap();
+        let scores = predictor.scores();
+        parity::compare(&mut predictor, &tiny.reference(), scores, &tolerance, room, &pipe_core::Silent).unwrap();
         // Exported again in one file, no second one stays behind.
         tiny.export(&tiny.out()).unwrap();
         assert!(!tiny.out().join(DATA_FILE).exists());

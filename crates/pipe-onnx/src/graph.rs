@@ -140,8 +140,8 @@ impl<'w> Graph<'w> {
     }
 
     /// Puts the last output in front of the others: programs that ask by place expect the scores there.
-    pub(crate) fn last_output_first(&mut self) {
-        self.outputs.rotate_right(1);
+    pub(crate) fn last_outputs_first(&mut self, count: usize) {
+        self.outputs.rotate_right(count);
     }
 
     /// The graph without its initialisers, and those.

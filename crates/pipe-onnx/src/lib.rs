@@ -10,7 +10,10 @@ mod metadata;
 mod parity;
 mod positions;
 mod proto;
+mod scores;
 mod session;
+#[cfg(test)]
+mod task_tests;
 #[cfg(test)]
 mod testing;
 mod token_classifier;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use pipe_core::config::ParityConfig;
-use pipe_core::{Batch, Error, Logits, Predictor, Progress, Result};
+use pipe_core::{Batch, Error, Predictor, Progress, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
+use crate::scores::Scores;
 use crate::weights::{map, parse};
 
 /// How many slots of padding are added to see that padding changes nothing.
@@ -34,11 +35,12 @@ pub(crate) struct Room {
 }
 
 /// Runs the model over every batch of the file as it is, over the same rows with more padding, and over each batch's
-/// row with the least tokens alone and without padding. Fails where a logit is further off than the tolerance.
+/// row with the least tokens alone and without padding. Fails where a logit is further off than the tolerance; those of padding
+/// mean nothing and are not compared.
 pub(crate) fn compare(
     predictor: &mut dyn Predictor,
     reference: &Path,
-    classes: usize,
+    scores: Scores,
     config: &ParityConfig,
     room: Room,
     progress: &dyn Progress,
@@ -53,15 +55,27 @@ pub(crate) fn compare(
     let mut worst = String::new();
     for at in 0..batches {
         progress.check()?;
-        let (batch, logits) = reference_batch(&file, reference, at, classes)?;
+        let (batch, logits) = reference_batch(&file, reference, at, scores)?;
         parity.rows += batch.rows.len();
         parity.lengths.insert(batch.length);
         for form in [Form::AsItIs, Form::Padded, Form::Alone] {
-            let Some((first, batch)) = form.of(&batch, room) else { continue };
-            let (row, difference) = largest_difference(&predictor.predict(&batch)?, &logits[first * classes..]);
-            if difference > parity.max_abs_diff {
-                parity.max_abs_diff = difference;
-                worst = format!("row {} of batch {at}{}", first + row, form.name());
+            let Some((first, given)) = form.of(&batch, room) else { continue };
+            let ours = predictor.predict(&given)?;
+            for row in 0..given.rows.len() {
+                let width = |length: usize| if scores.are_of_tokens() { length } else { 1 } * scores.count;
+                let (ours, theirs) = (&ours.values[row * width(given.length)..], &logits[(first + row) * width(batch.length)..]);
+                for place in 0..width(given.length.min(batch.length)) / scores.count {
+                    if scores.are_of_tokens() && given.attention_mask[row * given.length + place] == 0 {
+                        continue;
+                    }
+                    let part = place * scores.count..(place + 1) * scores.count;
+                    let difference = largest_difference(&ours[part.clone()], &theirs[part]);
+                    if difference > parity.max_abs_diff {
+                        parity.max_abs_diff = difference;
+                        let token = if scores.are_of_tokens() { format!("token {place} of ") } else { String::new() };
+                        worst = format!("{token}row {} of batch {at}{}", first + row, form.name());
+                    }
+                }
             }
         }
         progress.advance(at as u64 + 1, batches as u64, "batches", "parity");
@@ -138,20 +152,18 @@ fn cut(batch: &Batch, rows: std::ops::Range<usize>, length: usize, room: Room) -
     }
 }
 
-/// The row and size of the largest absolute difference; infinite where either is no number.
-fn largest_difference(ours: &Logits, theirs: &[f32]) -> (usize, f64) {
-    let differences =
-        ours.values.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).map(|d| if d.is_nan() { f64::INFINITY } else { d });
-    let (at, difference) = differences.enumerate().fold((0, 0.0), |worst, next| if next.1 > worst.1 { next } else { worst });
-    (at / ours.classes, difference)
+/// The largest absolute difference; infinite where either is no number.
+fn largest_difference(ours: &[f32], theirs: &[f32]) -> f64 {
+    let differences = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+    differences.map(|difference| if difference.is_nan() { f64::INFINITY } else { difference }).fold(0.0, f64::max)
 }
 
-fn reference_batch(file: &SafeTensors<'_>, path: &Path, at: usize, classes: usize) -> Result<(Batch, Vec<f32>)> {
+fn reference_batch(file: &SafeTensors<'_>, path: &Path, at: usize, scores: Scores) -> Result<(Batch, Vec<f32>)> {
     let tensor = |part: &str, dtype: Dtype| {
         let name = format!("batch{at}.{part}");
         match file.tensor(&name) {
-            Ok(tensor) if tensor.dtype() == dtype && tensor.shape().len() == 2 => Ok(tensor),
-            _ => Err(Error::internal(format!("{}: {name} is not a matrix of {dtype}", path.display()))),
+            Ok(tensor) if tensor.dtype() == dtype && tensor.shape().len() >= 2 => Ok(tensor),
+            _ => Err(Error::internal(format!("{}: {name} is no matrix of {dtype}", path.display()))),
         }
     };
     let ids = tensor("input_ids", Dtype::I64)?;
@@ -164,8 +176,9 @@ fn reference_batch(file: &SafeTensors<'_>, path: &Path, at: usize, classes: usiz
         Ok(tensor.data().as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
     };
     let logits = tensor("logits", Dtype::F32)?;
-    if logits.shape() != [rows, classes] {
-        return Err(Error::stage(format!("the trained model scores {:?} for {rows} rows and {classes} labels", logits.shape())));
+    let expected = if scores.are_of_tokens() { vec![rows, length, scores.count] } else { vec![rows, scores.count] };
+    if logits.shape() != expected {
+        return Err(Error::stage(format!("the trained model gives scores of the shape {:?}, its task asks for {expected:?}", logits.shape())));
     }
     let batch = Batch {
         length,

@@ -13,16 +13,18 @@ use pipe_core::provenance::{self, Provenance};
 use pipe_core::{Batch, Error, Logits, Predictor, Result};
 
 use crate::metadata;
+use crate::scores::Scores;
 use crate::write::MODEL_FILE;
 
 /// An exported model, loaded.
 ///
-/// A folder is refused where its `model.onnx` and its `pipe.json` name different labels, tokenizers or scrub
+/// A folder is refused where its `model.onnx` and its `pipe.json` name different tasks, labels, tokenizers or scrub
 /// policies: every score would look right and mean something else.
 pub struct OrtPredictor {
     session: Session,
     /// What the graph reads, in its order.
     inputs: Vec<Input>,
+    scores: Scores,
     provenance: Provenance,
     /// For a run that gives memory back.
     shrink: RunOptions,
@@ -92,6 +94,7 @@ impl OrtPredictor {
             return Err(Error::input(format!("{} has no {MODEL_FILE}", folder.display())).hint("give a folder that pipe's export stage made"));
         }
         let provenance = Provenance::read(folder)?;
+        let scores = Scores::of(&provenance)?;
         let environment = runtime(native)?;
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let session = load(environment, &path, threads).map_err(|e| {
@@ -99,12 +102,17 @@ impl OrtPredictor {
                 .hint("the file is damaged or was made for another runtime; export the model again")
         })?;
         let inputs = inputs(&session, &path)?;
-        check_output(&session, &path, provenance.labels.len())?;
+        check_task(&session, &path, &provenance)?;
+        scores.check(&session, &path)?;
         let mut shrink = RunOptions::new().map_err(internal)?;
         shrink.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(internal)?;
-        let predictor = OrtPredictor { session, inputs, provenance, shrink, held_slots: 0 };
+        let predictor = OrtPredictor { session, inputs, scores, provenance, shrink, held_slots: 0 };
         predictor.check_provenance(&path)?;
         Ok(predictor)
+    }
+
+    pub(crate) fn scores(&self) -> Scores {
+        self.scores
     }
 
     /// How texts are scrubbed and cut for this model, and its labels.
@@ -118,7 +126,9 @@ impl OrtPredictor {
 
     fn check_provenance(&self, path: &Path) -> Result<()> {
         let labels = serde_json::to_string(&self.provenance.labels).expect("plain data");
+        let task = self.provenance.task.name().to_owned();
         let expected = [
+            (metadata::TASK, &task, "tasks"),
             (metadata::LABELS, &labels, "labels"),
             (metadata::TOKENIZER, &self.provenance.tokenize.tokenizer, "tokenizers"),
             (metadata::SCRUB, &self.provenance.scrub_digest, "scrub policies"),
@@ -132,6 +142,20 @@ impl OrtPredictor {
             return Err(Error::input(error).hint("give a folder as pipe's export stage made it, or export again"));
         }
         Ok(())
+    }
+}
+
+/// Before anything else of the graph is looked at: what follows from another task would be a riddle.
+fn check_task(session: &Session, path: &Path, provenance: &Provenance) -> Result<()> {
+    match session.metadata().map_err(internal)?.custom(metadata::TASK) {
+        Some(task) if task != provenance.task.name() => Err(Error::input(format!(
+            "{} is a model for {task}, the {} beside it is of one for {}",
+            path.display(),
+            provenance::FILE_NAME,
+            provenance.task.name()
+        ))
+        .hint("give a folder as pipe's export stage made it, or export again")),
+        _ => Ok(()),
     }
 }
 
@@ -167,22 +191,8 @@ pub(crate) fn inputs(session: &Session, path: &Path) -> Result<Vec<Input>> {
     }
 }
 
-fn check_output(session: &Session, path: &Path, labels: usize) -> Result<()> {
-    let output = session.outputs().iter().find(|outlet| outlet.name() == "logits");
-    let Some(output) = output.filter(|outlet| outlet.dtype().tensor_type() == Some(TensorElementType::Float32)) else {
-        return Err(Error::input(format!("{} gives no float32 output `logits`", path.display())));
-    };
-    match output.dtype().tensor_shape().map(|shape| &shape[..]) {
-        // Below zero is a symbolic axis.
-        Some(&[_, classes]) if classes < 0 || classes == labels as i64 => Ok(()),
-        Some(&[_, classes]) => Err(Error::input(format!("{} scores {classes} classes, {} names {labels}", path.display(), provenance::FILE_NAME))),
-        _ => Err(Error::input(format!("{}: `logits` is not [rows, classes]", path.display()))),
-    }
-}
-
 impl Predictor for OrtPredictor {
     fn predict(&mut self, batch: &Batch) -> Result<Logits> {
-        let classes = self.provenance.labels.len();
         let rows = batch.rows.len();
         if rows == 0 || batch.length == 0 {
             return Err(Error::internal("an empty batch was to be predicted"));
@@ -199,11 +209,7 @@ impl Predictor for OrtPredictor {
         let shrinks = slots <= self.held_slots / 4;
         self.held_slots = if shrinks { slots } else { self.held_slots.max(slots) };
         let outputs = if shrinks { self.session.run_with_options(values, &self.shrink) } else { self.session.run(values) }.map_err(failed)?;
-        let (shape, logits) = outputs["logits"].try_extract_tensor::<f32>().map_err(failed)?;
-        if shape[..] != [rows as i64, classes as i64] {
-            return Err(Error::stage(format!("the model gave logits of shape {shape} for {rows} rows and {classes} classes")));
-        }
-        Ok(Logits { classes, values: logits.to_vec() })
+        self.scores.read(&outputs, batch)
     }
 }
 
@@ -229,6 +235,7 @@ impl fmt::Debug for OrtPredictor {
 mod tests {
     use super::*;
     use crate::testing::{Tiny, native, provenance};
+    use pipe_core::Task;
 
     #[test]
     fn a_batch_of_one_and_padded_batches_score_as_the_plain_loops_do() {
@@ -304,6 +311,11 @@ mod tests {
             (|p| p.tokenize.tokenizer = "another".into(), "tokenizers"),
             (|p| p.scrub_digest = "another".into(), "scrub policies"),
             (|p| p.labels.truncate(2), "3 classes"),
+            (
+                |p| p.task = Task::MultiLabelClassification,
+                "is a model for sequence-classification, the pipe.json beside it is of one for multi-label",
+            ),
+            (|p| p.task = Task::TokenClassification, "of one for token-classification"),
         ] {
             let error = opened(change).unwrap_err();
             assert!(error.class == pipe_core::Class::Input && error.message.contains(named), "{error}");

@@ -467,11 +467,13 @@ struct Attention : torch::autograd::Function<Attention> {
 // Rows of a table. Its gradient is added to what the table has, row by row: a table of 30,000 rows of which a batch reads some
 // hundreds would else be filled with zeros, and added up, once per batch.
 struct Embedding : torch::autograd::Function<Embedding> {
-  static Tensor forward(AutogradContext* context, const Tensor& table, const Tensor& ids, int64_t padding) {
-    context->saved_data["table"] = table;
+  // `anchor` has the gradient's flag in the place of the table. An edge to the table itself would make its other uses wait: the tied
+  // head of a language model must add its gradient before this one whether layers are kept or recomputed, for sums to round alike.
+  static Tensor forward(AutogradContext* context, const Tensor& anchor, const Tensor* table, const Tensor& ids, int64_t padding) {
+    context->saved_data["table"] = *table;
     context->saved_data["ids"] = ids;
     context->saved_data["padding"] = padding;
-    return at::embedding(table, ids);
+    return at::embedding(*table, ids);
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -490,7 +492,7 @@ struct Embedding : torch::autograd::Function<Embedding> {
         for (int64_t c = begin; c < end; ++c) to[id[at] * size + c] += from[at * size + c];
       }
     });
-    return {Variable(), Variable(), Variable()};
+    return {Variable(), Variable(), Variable(), Variable()};
   }
 };
 
@@ -518,7 +520,11 @@ Tensor* pipe_dropout(Tensor* x, double p) {
 }
 
 Tensor* pipe_embedding(Tensor* table, Tensor* ids, int64_t padding) {
-  return guarded([&] { return Embedding::apply(*table, *ids, padding); });
+  return guarded([&] {
+    Tensor anchor = at::empty({0});
+    anchor.set_requires_grad(table->requires_grad());
+    return Embedding::apply(anchor, table, *ids, padding);
+  });
 }
 
 Tensor* pipe_attention(Tensor* q, Tensor* k, Tensor* v, Tensor* mask, int64_t heads, int64_t kv_heads, double scale, double p) {

@@ -27,6 +27,8 @@ mod sampler;
 mod schedule;
 mod shim;
 mod state;
+#[cfg(test)]
+mod task_tests;
 mod tensorboard;
 #[cfg(test)]
 mod testing;

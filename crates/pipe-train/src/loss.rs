@@ -2,7 +2,7 @@
 //! divides the sums by the count of the whole effective batch, so no cut into micro-batches changes a gradient.
 
 use pipe_core::config::{ClassWeights, TrainConfig};
-use pipe_core::{Error, Labels, Result, Task};
+use pipe_core::{Batch, Error, Labels, Result, Task};
 use tch::{Kind, Reduction, TchError, Tensor};
 
 use crate::backend::torch_error;
@@ -51,11 +51,11 @@ impl Loss {
         }
     }
 
-    /// The loss of scores in f32 against their labels, summed over the items: `[N, C]` against classes or flags, `[B, 1]`
-    /// against numbers, `[B, L, 2]` against the ends of answers.
-    pub(crate) fn sum(&self, logits: &Tensor, labels: &Labels) -> Result<Tensor> {
+    /// The loss of scores in f32 against the labels of their batch, summed over the items: `[N, C]` against classes or flags,
+    /// `[B, 1]` against numbers, `[B, L, 2]` against the ends of answers.
+    pub(crate) fn sum(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
         let on = |tensor: Tensor| tensor.f_to_device(logits.device());
-        let sum = || match labels {
+        let sum = || match &batch.labels {
             Labels::None => Ok(Err(Error::internal("rows to train on without labels"))),
             Labels::Classes(classes) => self.classes(logits, &on(Tensor::f_from_slice(classes)?)?).map(Ok),
             Labels::Flags(flags) => {
@@ -68,8 +68,8 @@ impl Loss {
             }
             Labels::Spans(spans) => {
                 let spans = on(Tensor::f_from_slice(spans.as_flattened())?)?.f_view([-1, 2])?;
-                let end =
-                    |at| logits.f_select(2, at)?.f_cross_entropy_loss::<Tensor>(&spans.f_select(1, at)?, None, Reduction::Sum, -100, self.smoothing);
+                let tokens = on(Tensor::f_from_slice(&batch.attention_mask)?)?.f_view([-1, batch.length as i64])?.f_ne(0)?;
+                let end = |at| self.end(&logits.f_select(2, at)?, &tokens, &spans.f_select(1, at)?);
                 // The mean of both ends, as transformers takes it.
                 end(0)?.f_add(&end(1)?)?.f_mul_scalar(0.5).map(Ok)
             }
@@ -83,6 +83,20 @@ impl Loss {
             return self.focal(logits, labels, weights.as_ref());
         }
         logits.f_cross_entropy_loss(labels, weights.as_ref(), Reduction::Sum, -100, self.smoothing)
+    }
+
+    /// Cross-entropy of one end `[B]` of answers over the places `[B, L]` that hold a token. transformers counts padding among the
+    /// places where an answer could end, so that there the same row has another loss beside a longer one.
+    fn end(&self, logits: &Tensor, tokens: &Tensor, places: &Tensor) -> Result<Tensor, TchError> {
+        let padding = tokens.f_logical_not()?;
+        let log_p = logits.f_masked_fill(&padding, f64::from(f32::MIN))?.f_log_softmax(-1, Kind::Float)?;
+        let loss = log_p.f_gather(1, &places.f_unsqueeze(1)?, false)?.f_sum(Kind::Float)?.f_neg()?;
+        if self.smoothing == 0.0 {
+            return Ok(loss);
+        }
+        let counts = tokens.f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?;
+        let spread = log_p.f_masked_fill(&padding, 0.0)?.f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?.f_div(&counts)?;
+        loss.f_mul_scalar(1.0 - self.smoothing)?.f_sub(&spread.f_sum(Kind::Float)?.f_mul_scalar(self.smoothing)?)
     }
 
     /// Focal loss (Lin et al. 2017): −(1 − p)^γ · log p of the label.
@@ -123,8 +137,12 @@ mod tests {
         Loss::new(config, Task::SequenceClassification, &names(), &[8, 4, 0]).unwrap()
     }
 
-    fn example() -> (Tensor, Labels) {
-        (Tensor::from_slice(&[1.0f32, -2.0, 0.5, 0.3, 0.2, -0.4, -1.0, 2.0, 4.0]).view([3, 3]), Labels::Classes(vec![0, 1, 1]))
+    fn labelled(labels: Labels) -> Batch {
+        Batch { labels, ..Batch::default() }
+    }
+
+    fn example() -> (Tensor, Batch) {
+        (Tensor::from_slice(&[1.0f32, -2.0, 0.5, 0.3, 0.2, -0.4, -1.0, 2.0, 4.0]).view([3, 3]), labelled(Labels::Classes(vec![0, 1, 1])))
     }
 
     fn value(tensor: &Tensor) -> f64 {
@@ -144,29 +162,54 @@ mod tests {
 
     #[test]
     fn focal_loss_of_gamma_zero_is_cross_entropy_and_more_gamma_less_loss() {
-        let (logits, labels) = example();
-        let of = |focal_gamma| value(&loss(&TrainConfig { focal_gamma, ..TrainConfig::default() }).sum(&logits, &labels).unwrap());
+        let (logits, batch) = example();
+        let of = |focal_gamma| value(&loss(&TrainConfig { focal_gamma, ..TrainConfig::default() }).sum(&logits, &batch).unwrap());
         assert!((of(1e-9) - of(0.0)).abs() < 1e-5);
         assert!(of(2.0) < of(1.0) && of(1.0) < of(0.0));
         // By hand for the first row.
         let p = 1f64.exp() / (1f64.exp() + (-2f64).exp() + 0.5f64.exp());
-        let first =
-            loss(&TrainConfig { focal_gamma: 2.0, ..TrainConfig::default() }).sum(&logits.narrow(0, 0, 1), &Labels::Classes(vec![0])).unwrap();
+        let first = loss(&TrainConfig { focal_gamma: 2.0, ..TrainConfig::default() })
+            .sum(&logits.narrow(0, 0, 1), &labelled(Labels::Classes(vec![0])))
+            .unwrap();
         assert!((value(&first) + (1.0 - p).powi(2) * p.ln()).abs() < 1e-6);
     }
 
     #[test]
     fn smoothing_and_weights_are_torch_s() {
-        let (logits, labels) = example();
+        let (logits, batch) = example();
         let config = TrainConfig {
             label_smoothing_factor: 0.1,
             class_weights: Some(ClassWeights::PerLabel([("b".to_owned(), 3.0), ("c".to_owned(), 0.5)].into())),
             ..TrainConfig::default()
         };
         let loss = loss(&config);
-        let mean = value(&loss.sum(&logits, &labels).unwrap()) / loss.items(&labels);
+        let mean = value(&loss.sum(&logits, &batch).unwrap()) / loss.items(&batch.labels);
         let weights = Tensor::from_slice(&[1.0f32, 3.0, 0.5]);
         let expected = logits.cross_entropy_loss(&Tensor::from_slice(&[0i64, 1, 1]), Some(&weights), Reduction::Mean, -100, 0.1);
         assert!((mean - value(&expected)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn padding_is_no_place_for_an_answer() {
+        for label_smoothing_factor in [0.0, 0.1] {
+            let config = TrainConfig { label_smoothing_factor, ..TrainConfig::default() };
+            let loss = Loss::new(&config, Task::QuestionAnswering, &[], &[]).unwrap();
+            let logits = Tensor::from_slice(&[1.0f32, 0.5, -2.0, 0.3, 0.2, 1.5, 9.0, 9.0]).view([1, 4, 2]);
+            let batch = |length: usize| Batch {
+                length,
+                rows: vec![0],
+                attention_mask: (0..length).map(|at| i64::from(at < 3)).collect(),
+                labels: Labels::Spans(vec![[0, 2]]),
+                ..Batch::default()
+            };
+            let padded = value(&loss.sum(&logits, &batch(4)).unwrap());
+            let alone = logits.narrow(1, 0, 3);
+            assert!((padded - value(&loss.sum(&alone, &batch(3)).unwrap())).abs() < 1e-6);
+            let end = |at, place: i64| {
+                let place = Tensor::from_slice(&[place]);
+                value(&alone.select(2, at).cross_entropy_loss::<Tensor>(&place, None, Reduction::Sum, -100, label_smoothing_factor))
+            };
+            assert!((padded - (end(0, 0) + end(1, 2)) / 2.0).abs() < 1e-6, "torch's, with smoothing {label_smoothing_factor}");
+        }
     }
 }

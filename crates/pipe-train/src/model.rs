@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Labels, Logits, Predictor, Result, Task, TokenScores};
-use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters};
+use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters, saved_name};
 use tch::{Device, Kind, Tensor};
 
 use crate::backend::{Parameters, TorchBackend, TrainingOptions, torch_error};
@@ -77,6 +77,12 @@ impl Model {
     pub(crate) fn head_names(&self) -> BTreeSet<String> {
         let of_head = parameters(&self.config, self.head).into_iter().filter(|spec| spec.part != Part::Base && !spec.name.contains(".pooler."));
         of_head.map(|spec| spec.name).collect()
+    }
+
+    /// Writes the parameters by the names that transformers' class of the model has for them.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        let named = |(name, tensor): (&String, &Tensor)| (saved_name(&self.config, self.head, name), tensor.shallow_clone());
+        weights::save(&self.parameters.iter().map(named).collect(), path)
     }
 
     /// A batch as tensors on the model's device.

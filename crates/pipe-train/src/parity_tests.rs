@@ -63,7 +63,7 @@ fn ten_steps(config: &TrainConfig) -> (Vec<Step>, Model) {
         let rate = schedule.rate(step, plateau.as_ref());
         let (mean, norm) = loop {
             let factor = scale.as_ref().map_or(1.0, LossScale::factor);
-            let mean = loss.sum(&model.forward(&batch, true).unwrap(), &batch.labels).unwrap() / loss.items(&batch.labels);
+            let mean = loss.sum(&model.forward(&batch, true).unwrap(), &batch).unwrap() / loss.items(&batch.labels);
             (&mean * factor).backward();
             let norm = optimizer.step(step, rate, factor).unwrap();
             match &mut scale {

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use pipe_core::generate::{LanguageModel, PaddedPrompts};
 use pipe_core::provenance::Provenance;
-use pipe_core::{BatchSource, Error, Predictor, Result, Summary, argmax};
+use pipe_core::{Batch, BatchSource, Error, Predictor, Result, Summary, argmax};
 use pipe_data::TokenSource;
+use pipe_model::Head;
 use tch::Tensor;
 
 use crate::generator::TorchGenerator;
@@ -16,8 +17,15 @@ use crate::weights;
 /// Rows per reference batch: small, so that the batches have many different lengths.
 const BATCH_ROWS: usize = 8;
 
-/// Picks `count` rows spread evenly over the lengths that occur, and writes their batches and logits to `out`.
+/// Picks `count` rows spread evenly over the lengths that occur, and writes their batches and logits to `out`: `[B, C]`, or
+/// `[B, L, C]` of tasks that score tokens.
 pub(crate) fn write(model: &mut Model, tokens: &Path, split: &str, count: usize, out: &Path, scratch: &Path) -> Result<Summary> {
+    let is_of_tokens = match model.head {
+        Head::SequenceClassification { .. } => false,
+        Head::TokenClassification { .. } | Head::QuestionAnswering => true,
+        // Gigabytes, and generation is what an export of it is compared on.
+        Head::CausalLm => return Err(Error::usage("language models are exported to generate, not to score rows")),
+    };
     let source = TokenSource::open(tokens, split, scratch)?;
     model.check_rows(source.lengths(), Provenance::read(tokens)?.tokenize.vocab_size)?;
     let mut rows: Vec<usize> = (0..source.rows()).collect();
@@ -26,15 +34,17 @@ pub(crate) fn write(model: &mut Model, tokens: &Path, split: &str, count: usize,
     let picked: Vec<usize> = (0..count).map(|at| rows[at * (rows.len() - 1) / count.saturating_sub(1).max(1)]).collect();
     let mut tensors = BTreeMap::new();
     for (at, rows) in picked.chunks(BATCH_ROWS).enumerate() {
-        let batch = source.batch(rows)?;
+        // Of tokens that no label is of, too.
+        let batch = Batch { slots: None, ..source.batch(rows)? };
         let logits = model.predict(&batch)?;
         let shape = [rows.len() as i64, batch.length as i64];
         for (name, values) in [("input_ids", &batch.input_ids), ("attention_mask", &batch.attention_mask), ("token_type_ids", &batch.token_type_ids)]
         {
             tensors.insert(format!("batch{at}.{name}"), Tensor::from_slice(values).view(shape));
         }
-        let shape = [rows.len() as i64, logits.classes as i64];
-        tensors.insert(format!("batch{at}.logits"), Tensor::from_slice(&logits.values).view(shape));
+        let classes = logits.classes as i64;
+        let shape = if is_of_tokens { vec![shape[0], shape[1], classes] } else { vec![shape[0], classes] };
+        tensors.insert(format!("batch{at}.logits"), Tensor::from_slice(&logits.values).view(shape.as_slice()));
     }
     weights::save(&tensors, out)?;
     Ok(Summary { rows: count as u64, ..Summary::default() })

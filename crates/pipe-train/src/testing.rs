@@ -50,7 +50,13 @@ pub(crate) fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).norm().double_value(&[])
 }
 
+/// A batch of classified rows.
 pub(crate) fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch {
+    let labels = &reference[&format!("{prefix}.labels")];
+    Batch { labels: Labels::Classes(Vec::try_from(labels.reshape([-1])).unwrap()), ..unlabelled(reference, prefix) }
+}
+
+pub(crate) fn unlabelled(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch {
     let get = |name: &str| &reference[&format!("{prefix}.{name}")];
     let ints = |name: &str| Vec::<i64>::try_from(get(name).reshape([-1])).unwrap();
     let size = get("input_ids").size();
@@ -60,7 +66,7 @@ pub(crate) fn batch(reference: &BTreeMap<String, Tensor>, prefix: &str) -> Batch
         input_ids: ints("input_ids"),
         attention_mask: ints("attention_mask"),
         token_type_ids: ints("token_type_ids"),
-        labels: Labels::Classes(ints("labels")),
+        labels: Labels::None,
         slots: None,
     }
 }

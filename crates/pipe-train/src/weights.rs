@@ -37,6 +37,7 @@ pub(crate) fn load(folder: &Path, config: &ModelConfig, head: Head, absent: Abse
         config,
         wanted: specs.iter().map(|spec| (spec.name.as_str(), spec)).collect(),
         replaces_classes: matches!(absent, Absent::Drawn { keep: false, .. }),
+        draws: absent != Absent::Refused,
         device,
         parameters: Parameters::new(),
     };
@@ -71,6 +72,8 @@ struct Found<'s> {
     config: &'s ModelConfig,
     wanted: BTreeMap<&'s str, &'s ParameterSpec>,
     replaces_classes: bool,
+    /// What is missing is drawn.
+    draws: bool,
     device: Device,
     parameters: Parameters,
 }
@@ -80,7 +83,8 @@ impl Found<'_> {
     fn take(&mut self, name: &str, shape: &[i64], path: &Path, tensor: impl FnOnce() -> Result<Tensor>) -> Result<()> {
         let Some(canonical) = canonical_name(self.config, name) else { return Ok(()) };
         let spec = match self.wanted.get(canonical.as_str()) {
-            Some(spec) if spec.part == Part::Classes && self.replaces_classes => return Ok(()),
+            // A head of another shape can be none of this task.
+            Some(spec) if spec.part == Part::Classes && (self.replaces_classes || self.draws && shape != spec.shape) => return Ok(()),
             Some(spec) => spec,
             None if is_of_a_head(self.config, &canonical) => return Ok(()),
             None => {

@@ -235,7 +235,11 @@ impl ModelConfig {
     /// One rate for all dropouts, as the setting `dropout:` asks.
     pub fn set_dropout(&mut self, p: f64) {
         (self.embedding_dropout, self.hidden_dropout, self.attention_dropout, self.classifier_dropout) = (p, p, p, p);
-        (self.token_dropout, self.answer_dropout) = (p, p);
+        self.token_dropout = p;
+        // The others drop nothing there, whatever their config says.
+        if self.architecture == Architecture::DistilBert {
+            self.answer_dropout = p;
+        }
     }
 
     /// `id2label` in the order of the ids, if the config has it.

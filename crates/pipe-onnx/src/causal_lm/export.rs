@@ -62,7 +62,7 @@ fn write_model(shape: &ModelConfig, provenance: &Provenance, model: &Path, out: 
     let mut backend = OnnxBackend::new(&weights);
     let inputs = backend.cached_inputs(shape);
     let logits = Head::CausalLm.forward(&backend, shape, &inputs)?;
-    let (graph, initializers) = backend.finish(&logits, "logits", shape.raw["model_type"].as_str().unwrap_or("model"))?;
+    let (graph, initializers) = backend.finish(&[("logits", logits)], shape.raw["model_type"].as_str().unwrap_or("model"))?;
     let metadata = [
         (metadata::TASK, "text-generation-with-past".into()),
         (metadata::MAX_LENGTH, provenance.tokenize.max_length.to_string()),

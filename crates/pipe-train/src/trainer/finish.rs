@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{TrainPaths, Trainer};
 use crate::optimizer::is_embedding;
-use crate::{plot, weights};
+use crate::plot;
 
 impl Trainer<'_> {
     /// Loads the best model if asked to, and writes the model folder.
@@ -29,7 +29,7 @@ impl Trainer<'_> {
         }
         let (epoch, total_flos, mean) = (self.epoch_now(), self.total_flos(), self.mean_loss());
         self.log([("total_flos", total_flos), ("train_loss", mean)].map(|(name, value)| (name.to_owned(), json!(value))))?;
-        weights::save(&self.model.parameters, &paths.out.join("model.safetensors"))?;
+        self.model.save(&paths.out.join("model.safetensors"))?;
         write_json(&paths.out.join("config.json"), &Value::Object(self.model.config.with_task(self.task, &self.labels)))?;
         write_json(&paths.out.join("trainer_state.json"), &self.state.to_json(self.config, &self.intervals, epoch, total_flos))?;
         self.write_results(paths.out, epoch, total_flos, mean)?;

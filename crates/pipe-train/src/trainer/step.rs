@@ -73,7 +73,7 @@ impl Trainer<'_> {
             // Dropout's generator is seeded here each time: nothing to save, and resume is exact.
             tch::manual_seed(SplitMix::new(&[self.config.seed, self.state.global_step, at as u64]).next_u64() as i64);
             let micro_batch = self.train.batch(rows)?;
-            let share = |logits: &Tensor| self.loss.sum(logits, &micro_batch.labels)?.f_div_scalar(items).map_err(torch_error);
+            let share = |logits: &Tensor| self.loss.sum(logits, &micro_batch)?.f_div_scalar(items).map_err(torch_error);
             let value = if self.config.gradient_checkpointing {
                 recompute::backward(&self.model, &micro_batch, &share, self.loss_scale())?
             } else {
