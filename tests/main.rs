@@ -56,6 +56,8 @@ mod sources;
 mod sql;
 #[path = "pipeline/table.rs"]
 mod table;
+#[path = "pipeline/tasks.rs"]
+mod tasks;
 #[path = "pipeline/tokens.rs"]
 mod tokens;
 #[path = "pipeline/training.rs"]

@@ -54,6 +54,11 @@ impl Table {
         self.collect(column, |array| array.as_primitive::<UInt64Type>().values().to_vec())
     }
 
+    /// A column of whole numbers that may be absent.
+    pub(crate) fn integers(&self, column: &str) -> Vec<Option<i32>> {
+        self.collect(column, |array| array.as_primitive::<Int32Type>().iter().collect())
+    }
+
     /// A column of times, in microseconds since 1970.
     pub(crate) fn times(&self, column: &str) -> Vec<i64> {
         self.collect(column, |array| array.as_primitive::<TimestampMicrosecondType>().values().to_vec())

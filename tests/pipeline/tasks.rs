@@ -1,0 +1,254 @@
+//! Every task through every stage, on the example data: what a user gets of each, and what becomes of bad rows.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::project::{Project, read_json};
+use crate::table::Table;
+
+/// A small model from scratch, in the place of what the example pipelines name.
+const SMALL: &str = "base={train_tokenizer: {vocab_size: 1000}, config: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64, max_position_embeddings: 256}}";
+const SMALL_DECODER: &str = "base={train_tokenizer: {vocab_size: 600}, config: {model_type: llama, hidden_size: 48, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, intermediate_size: 96, max_position_embeddings: 256}}";
+
+/// An example pipeline of the checkout with its data, in a folder of its own.
+fn example(name: &str) -> Project {
+    let project = Project::new();
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(checkout.join(format!("pipelines/{name}.yaml"))).unwrap();
+    project.write("pipeline.yaml", text.replace("root: ..\n", ""));
+    std::fs::create_dir_all(project.path("data/examples")).unwrap();
+    for entry in std::fs::read_dir(checkout.join("data/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, project.path("data/examples").join(path.file_name().unwrap())).unwrap();
+    }
+    project
+}
+
+/// Runs it on a small model for `epochs`, whatever it then scores; the metrics of `evaluate`.
+fn run(project: &Project, base: &str, epochs: u32, more: &[&str]) -> Value {
+    let epochs = format!("train.with.num_train_epochs={epochs}");
+    let mut arguments = vec!["--var", base, "--set", &epochs, "--set", "evaluate.with.gate={}", "--set", "train.with.learning_rate=2.0e-3"];
+    arguments.extend(more);
+    project.run(&arguments).code(0);
+    read_json(&project.artifact("evaluate").join("metrics.json"))
+}
+
+fn metric(metrics: &Value, name: &str) -> f64 {
+    metrics["metrics"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}
+
+fn predictions(project: &Project) -> (Table, Table) {
+    let predictions = Table::read(&project.artifact("predict").join("predictions.parquet"));
+    let rows = Table::of_split(&project.artifact("ingest"), "test");
+    assert_eq!(predictions.strings("id"), rows.strings("id"));
+    (predictions, rows)
+}
+
+#[test]
+fn words_get_tags_and_entities() {
+    let project = example("entities");
+    let metrics = run(&project, SMALL, 4, &[]);
+    assert_eq!(metrics["task"], "token-classification");
+    assert!(metric(&metrics, "f1") > 0.5, "{metrics}");
+    let config = read_json(&project.artifact("train").join("config.json"));
+    assert_eq!(config["architectures"][0], "BertForTokenClassification");
+    let (predictions, rows) = predictions(&project);
+    assert_eq!(predictions.columns, ["id", "tags", "scores", "entities"]);
+    assert_eq!(predictions.lengths("tags"), rows.lengths("tokens"), "a tag for every word");
+    assert!(predictions.lengths("entities").iter().any(|&entities| entities > 0));
+}
+
+#[test]
+fn texts_get_any_number_of_classes() {
+    let project = example("topics");
+    let metrics = run(&project, SMALL, 6, &[]);
+    assert!(metric(&metrics, "f1_micro") > 0.5, "{metrics}");
+    assert_eq!(read_json(&project.artifact("train").join("config.json"))["problem_type"], "multi_label_classification");
+    let (predictions, _) = predictions(&project);
+    assert_eq!(predictions.columns, ["id", "labels", "prob_billing", "prob_delivery", "prob_hardware", "prob_software"]);
+    let probable: Vec<usize> = ["billing", "delivery", "hardware", "software"]
+        .map(|class| predictions.floats(&format!("prob_{class}")))
+        .into_iter()
+        .map(|column| column.into_iter().map(|probability| usize::from(probability > 0.5)).collect::<Vec<_>>())
+        .reduce(|sum, column| sum.iter().zip(column).map(|(a, b)| a + b).collect())
+        .unwrap();
+    assert_eq!(predictions.lengths("labels"), probable);
+}
+
+#[test]
+fn pairs_get_a_number() {
+    let project = example("scores");
+    let metrics = run(&project, SMALL, 2, &[]);
+    assert_eq!(metrics["loss"], metrics["metrics"]["mse"]);
+    let config = read_json(&project.artifact("train").join("config.json"));
+    assert_eq!((&config["problem_type"], &config["id2label"]["0"]), (&"regression".into(), &"LABEL_0".into()));
+    let (predictions, _) = predictions(&project);
+    assert_eq!(predictions.columns, ["id", "value"]);
+    assert!(predictions.floats("value").iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn questions_get_the_words_of_their_context() {
+    let project = example("questions");
+    let metrics = run(&project, SMALL, 4, &[]);
+    assert!(metrics["metrics"]["NoAns_exact"].is_number() && metric(&metrics, "f1") > 10.0, "{metrics}");
+    let tokens = Table::of_split(&project.artifact("tokenize"), "train");
+    assert!(tokens.rows() > Table::of_split(&project.artifact("ingest"), "train").rows(), "long contexts are several windows");
+    let (predictions, rows) = predictions(&project);
+    assert_eq!(predictions.columns, ["id", "answer", "start", "end", "score"]);
+    let ends = predictions.integers("start").into_iter().zip(predictions.integers("end"));
+    for ((answer, context), ends) in predictions.strings("answer").iter().zip(rows.strings("context")).zip(ends) {
+        let (Some(start), Some(end)) = ends else {
+            assert!(answer.is_empty());
+            continue;
+        };
+        let said: String = context.chars().skip(start as usize).take((end - start) as usize).collect();
+        assert_eq!(*answer, said, "offsets are characters of the context");
+    }
+    // Where the answers stand is where training is told they do.
+    let offsets = tokens.lists("offsets");
+    let (starts, stops) = (tokens.integers("start_position"), tokens.integers("end_position"));
+    let mut contexts = std::collections::BTreeMap::new();
+    let mut wanted = std::collections::BTreeMap::new();
+    let train = Table::of_split(&project.artifact("ingest"), "train");
+    for ((id, context), (texts, _)) in train.strings("id").into_iter().zip(train.strings("context")).zip(train.answers("answers")) {
+        contexts.insert(id.clone(), context);
+        wanted.insert(id, texts);
+    }
+    let mut found = std::collections::BTreeSet::new();
+    for (at, id) in tokens.strings("id").into_iter().enumerate() {
+        let (start, stop) = (starts[at].unwrap() as usize, stops[at].unwrap() as usize);
+        if stop == 0 {
+            continue;
+        }
+        let (from, to) = (offsets[at][2 * start] as usize, offsets[at][2 * stop + 1] as usize);
+        let text: String = contexts[&id].chars().skip(from).take(to - from).collect();
+        assert_eq!(wanted[&id], [text], "{id}");
+        found.insert(id);
+    }
+    assert!(wanted.iter().all(|(id, texts)| texts.is_empty() || found.contains(id)), "each answer is whole in some window");
+}
+
+#[test]
+fn a_language_model_is_tuned_exported_and_writes() {
+    let project = example("instruct");
+    let metrics = run(&project, SMALL_DECODER, 3, &["--set", "texts.with.gate={}", "--set", "predict.with.generation.max_new_tokens=8"]);
+    assert!((metric(&metrics, "perplexity") - metrics["loss"].as_f64().unwrap().exp()).abs() < 1e-9);
+    let state = read_json(&project.artifact("train").join("trainer_state.json"));
+    let losses: Vec<f64> = state["log_history"].as_array().unwrap().iter().filter_map(|row| row["eval_loss"].as_f64()).collect();
+    assert!(losses.len() >= 2 && losses[losses.len() - 1] < 0.7 * losses[0], "{losses:?}");
+    let packed = Table::of_split(&project.artifact("tokenize"), "train");
+    assert!(packed.rows() * 2 < Table::of_split(&project.artifact("ingest"), "train").rows(), "rows share one");
+    let (predictions, rows) = predictions(&project);
+    assert_eq!(predictions.columns, ["id", "text", "finish_reason", "tokens", "reference"]);
+    assert_eq!(predictions.strings("reference"), rows.strings("completion"));
+    let texts = read_json(&project.artifact("texts").join("metrics.json"));
+    for name in ["bleu", "rougeL", "chrf", "exact_match"] {
+        assert!(texts["metrics"][name].is_number(), "{texts}");
+    }
+}
+
+#[test]
+fn chats_are_learned_as_their_template_writes_them() {
+    let project = Project::new();
+    let chat = |question: usize| {
+        serde_json::json!({"messages": [
+            {"role": "user", "content": format!("count {question}")}, {"role": "assistant", "content": format!("that is {question}")},
+        ]})
+        .to_string()
+    };
+    project.write("chats.jsonl", (0..60).map(|at| chat(at) + "\n").collect::<String>());
+    project.write("pipeline.yaml", CHATS);
+    project.run(&["tokenize"]).code(0);
+    let tokens = Table::of_split(&project.artifact("tokenize"), "train");
+    for (ids, labels) in tokens.lists("input_ids").iter().zip(tokens.lists("labels")) {
+        let learned = labels.iter().filter(|label| **label >= 0).count();
+        assert!(learned > 0 && learned < ids.len() / 2 + 1, "the answers alone: {labels:?}");
+        assert!(ids.iter().zip(&labels).all(|(id, label)| *label == -100 || id == label));
+    }
+    project.edit("completion_only_loss: true", "completion_only_loss: false");
+    project.run(&["tokenize"]).code(0);
+    let tokens = Table::of_split(&project.artifact("tokenize"), "train");
+    assert_eq!(tokens.lists("input_ids"), tokens.lists("labels"));
+    // A tokenizer that knows no template, and none in the settings.
+    project.edit(", chat_template: \"{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}\"", "");
+    project.run(&["tokenize"]).fails(12, &["no chat template", "chat_template"]);
+}
+
+const CHATS: &str = r#"
+version: 1
+name: chats
+stages:
+  ingest: { uses: ingest, with: { source: { paths: [chats.jsonl] }, columns: { messages: messages }, split: { train: 0.8, validation: 0.1, test: 0.1 } } }
+  tokenize: { uses: tokenize, from: ingest, with: { tokenizer: { train_tokenizer: { vocab_size: 200 } }, max_length: 64, completion_only_loss: true, chat_template: "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}" } }
+"#;
+
+#[test]
+fn rows_that_nothing_can_be_learned_of_are_named_and_too_many_end_the_stage() {
+    let project = Project::new();
+    let row = |at: usize| {
+        // Every fifth prompt leaves no room.
+        let prompt = if at.is_multiple_of(5) { "long ".repeat(80) } else { "short ".to_owned() };
+        serde_json::json!({"nr": format!("row-{at}"), "prompt": prompt + &at.to_string(), "completion": " yes"}).to_string() + "\n"
+    };
+    project.write("rows.jsonl", (0..100).map(row).collect::<String>());
+    project.write(
+        "pipeline.yaml",
+        CHATS.replace("chats.jsonl", "rows.jsonl").replace("{ messages: messages }", "{ id: nr, prompt: prompt, completion: completion }"),
+    );
+    project.run(&["tokenize"]).fails(12, &["leave nothing to learn", "row-", "max_skipped_ratio"]);
+    let outcome = project.run(&["tokenize", "--set", "tokenize.with.max_skipped_ratio=0.5"]).code(0);
+    assert!(outcome.stderr.contains("left out"), "{}", outcome.stderr);
+    let report = read_json(&project.artifact("tokenize").join("report.json"));
+    let skipped: u64 = report["splits"].as_object().unwrap().values().map(|split| split["skipped_rows"].as_u64().unwrap_or(0)).sum();
+    assert_eq!(skipped, 20);
+}
+
+#[test]
+fn bad_rows_of_each_task_are_rejected_with_their_reason() {
+    let cases = [
+        ("{ tokens: a, tags: b }", r#"{"a": ["x", "y"], "b": ["O"]}"#, r#"{"a": ["x", "y"], "b": ["O", "B-Z"]}"#, "misaligned_tags"),
+        (
+            "{ question: q, context: c, answers: a }",
+            r#"{"q": "who", "c": "Ann ran", "a": {"text": ["Bob"], "answer_start": [0]}}"#,
+            r#"{"q": "who", "c": "Ann ran", "a": {"text": ["Ann"], "answer_start": [0]}}"#,
+            "invalid_answers",
+        ),
+        (
+            "{ question: q, context: c, answers: a }",
+            r#"{"q": "who", "c": "Ann ran", "a": {"text": ["Ann"], "answer_start": [70]}}"#,
+            r#"{"q": "who", "c": "Ann ran", "a": {"text": ["Ann"], "answer_start": [0]}}"#,
+            "invalid_answers",
+        ),
+        ("{ prompt: q, completion: c }", r#"{"q": "who", "c": " "}"#, r#"{"q": "who", "c": "Ann"}"#, "empty_text"),
+        ("{ text: q, value: v }", r#"{"q": "who", "v": "much"}"#, r#"{"q": "who", "v": 2.5}"#, "wrong_type"),
+    ];
+    for (columns, bad, good, reason) in cases {
+        let project = Project::new();
+        project.write("rows.jsonl", format!("{bad}\n") + &format!("{good}\n").repeat(40));
+        let file = CHATS
+            .replace("chats.jsonl", "rows.jsonl")
+            .replace("columns: { messages: messages }", &format!("dedup: none, rejects: {{ max_ratio: 0.1 }}, columns: {columns}"));
+        project.write("pipeline.yaml", file);
+        let outcome = project.run(&["ingest"]);
+        // All tags are one class where the bad row's are gone.
+        let outcome = outcome.code(0);
+        assert!(outcome.stderr.contains("1 rejected"), "{columns}: {}", outcome.stderr);
+        let report = read_json(&project.artifact("ingest").join("report.json"));
+        assert!(report["rejects"].to_string().contains(reason), "{columns}: {}", report["rejects"]);
+    }
+}
+
+#[test]
+fn tokens_of_another_task_are_refused() {
+    let project = example("topics");
+    project
+        .run(&["--var", SMALL, "--set", "train.with.task=question-answering"])
+        .fails(2, &["`task` is question-answering", "multi-label-classification"]);
+    let project = example("topics");
+    project.run(&["tokenize", "--var", SMALL, "--set", "tokenize.with.task=token-classification"]).fails(2, &["no column `tokens`"]);
+    // An encoder sees what it would have to predict.
+    let project = example("instruct");
+    project.run(&["train", "--var", SMALL]).fails(2, &["no causal language model"]);
+}
