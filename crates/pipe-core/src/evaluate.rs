@@ -158,12 +158,13 @@ impl Tally {
                 for ((at, &row), span) in batch.rows.iter().enumerate().zip(spans) {
                     let scores = &logits[2 * at * batch.length..2 * (at + 1) * batch.length];
                     let window = source.window(row).ok_or_else(|| Error::internal("a row of question answering that is no window"))?;
+                    // Padding is no place for an answer, in training neither.
+                    let scores = &scores[..2 * window.offsets.len()];
                     for (end, &token) in span.iter().enumerate() {
-                        // Padding is scored like any token, in training too.
                         let of_end: Vec<f32> = scores.iter().skip(end).step_by(2).copied().collect();
                         loss.add(cross_entropy(&of_end, token as usize));
                     }
-                    found.entry(window.question).or_default().add(&scores[..2 * window.offsets.len()], &window.offsets);
+                    found.entry(window.question).or_default().add(scores, &window.offsets);
                 }
             }
             (Tally::Tokens(metrics), Labels::Classes(_)) => {
