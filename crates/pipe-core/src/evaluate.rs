@@ -70,7 +70,7 @@ pub fn evaluate(predictor: &mut dyn Predictor, source: &dyn BatchSource, evaluat
 
 /// What is kept of the batches so far.
 enum Tally {
-    Classes(ClassificationMetrics),
+    Classes(Box<ClassificationMetrics>),
     Flags(MultiLabelMetrics),
     Values(RegressionMetrics),
     /// With the loss of its tokens.
@@ -118,10 +118,10 @@ impl Tally {
     fn new(evaluation: &Evaluation<'_>) -> Tally {
         let classes = evaluation.labels.len();
         match evaluation.task {
-            Task::SequenceClassification => Tally::Classes(ClassificationMetrics::new(classes)),
+            Task::SequenceClassification => Tally::Classes(Box::new(ClassificationMetrics::new(classes))),
             Task::TokenClassification if tag_entities(evaluation.labels) => Tally::Entities { metrics: EntityMetrics::new(), loss: Mean::default() },
             // Of tokens there are too many to rank them.
-            Task::TokenClassification => Tally::Classes(ClassificationMetrics::counts_only(classes)),
+            Task::TokenClassification => Tally::Classes(Box::new(ClassificationMetrics::counts_only(classes))),
             Task::MultiLabelClassification => Tally::Flags(MultiLabelMetrics::new(classes)),
             Task::Regression => Tally::Values(RegressionMetrics::new()),
             Task::QuestionAnswering => Tally::Answers { found: BTreeMap::new(), loss: Mean::default() },

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::read::{CHUNK_RECORDS, Framer, KeyNames, parse_rows, wanted_for_rows};
 use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
-use crate::tokenize::{ChatTemplate, EncodedRow, TextEncoder};
+use crate::tokenize::{ChatTemplate, EncodedRow, TextEncoder, WindowTokens};
 
 pub use input::{InputRows, Texts};
 pub use stage::{Scorer, run};
@@ -273,7 +273,7 @@ impl Scoring<'_> {
 
     fn questions(&mut self, ids: Vec<String>, questions: &[String], contexts: &[String], counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
         let encoder = &self.pipeline.encoder;
-        let windows: Vec<Vec<(EncodedRow, Vec<i32>)>> = questions
+        let windows: Vec<Vec<WindowTokens>> = questions
             .par_iter()
             .zip(contexts)
             // A question that leaves no room for a context has no answer.
@@ -282,7 +282,7 @@ impl Scoring<'_> {
         let (mut rows, mut offsets, mut question_of, mut slots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (question, windows) in windows.into_iter().enumerate() {
             counts.truncated += u64::from(windows.is_empty());
-            for (row, of_window) in windows {
+            for WindowTokens { tokens: row, offsets: of_window } in windows {
                 slots.push((0..row.mask.iter().filter(|&&bit| bit != 0).count()).collect::<Vec<usize>>());
                 offsets.push(of_window);
                 question_of.push(question);

@@ -11,7 +11,7 @@ use pipe_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::row::{Target, TokenRow, list_of};
-use super::{TextEncoder, strings};
+use super::{TextEncoder, WindowTokens, strings};
 
 /// What a window of a context has beside its tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +58,7 @@ fn windows(encoder: &TextEncoder, source: usize, question: &str, context: String
     let texts = answers.unwrap_or_default().iter().map(|answer| answer.text.clone()).collect();
     let mut first = Some((context, texts));
     let mut rows = Vec::with_capacity(windows.len());
-    for (tokens, offsets) in windows {
+    for WindowTokens { tokens, offsets } in windows {
         // The first of several answers is learned, as transformers' example does.
         let span = answers.and_then(<[Answer]>::first).map_or([0, 0], |answer| span_of(&offsets, answer));
         rows.push(TokenRow { source, tokens, target: Target::Window(Window { offsets, span, question: first.take() }) });
@@ -75,7 +75,7 @@ fn span_of(offsets: &[i32], answer: &Answer) -> [i32; 2] {
     if offsets[2 * first] > start || offsets[2 * last + 1] < end {
         return [0, 0];
     }
-    let begins = (first..=last).filter(|token| offsets[2 * token] <= start).next_back();
+    let begins = (first..=last).rfind(|token| offsets[2 * token] <= start);
     let ends = (first..=last).find(|token| offsets[2 * token + 1] >= end);
     match (begins, ends) {
         (Some(begins), Some(ends)) if begins <= ends => [begins as i32, ends as i32],

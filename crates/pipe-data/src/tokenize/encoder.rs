@@ -50,6 +50,19 @@ pub struct EncodedRow {
     pub lost: usize,
 }
 
+/// A part of a context with its question before it.
+pub struct WindowTokens {
+    pub tokens: EncodedRow,
+    /// Start and end of each token in the context, in characters; −1 twice for what is no token of the context.
+    pub offsets: Vec<i32>,
+}
+
+/// Tokens, and where in their text each stands, in bytes.
+pub(super) struct PlacedTokens {
+    pub(super) ids: Vec<i32>,
+    pub(super) places: Vec<(usize, usize)>,
+}
+
 /// A tokenizer with its settings. No `Debug` on what it is given: that is raw text.
 pub struct TextEncoder {
     tokenizer: Tokenizer,
@@ -182,9 +195,9 @@ impl TextEncoder {
     }
 
     /// All tokens of a text without any around it, and where in it each stands, in bytes.
-    pub(super) fn ids_with_offsets(&self, text: &str) -> Result<(Vec<i32>, Vec<(usize, usize)>)> {
+    pub(super) fn ids_with_offsets(&self, text: &str) -> Result<PlacedTokens> {
         let encoding = self.whole.encode(text, false).map_err(|_| cannot_encode())?;
-        Ok((encoding.get_ids().iter().map(|&id| id as i32).collect(), encoding.get_offsets().to_vec()))
+        Ok(PlacedTokens { ids: encoding.get_ids().iter().map(|&id| id as i32).collect(), places: encoding.get_offsets().to_vec() })
     }
 
     /// A text of tokens.
@@ -213,7 +226,7 @@ impl TextEncoder {
 
     /// Windows over `context`, each with the question before it, that share the tokens of `doc_stride`; and where in the context
     /// each token stands, in characters, −1 twice for what is none of it. Nothing where the question leaves no room.
-    pub fn windows(&self, question: &str, context: &str) -> Result<Option<Vec<(EncodedRow, Vec<i32>)>>> {
+    pub fn windows(&self, question: &str, context: &str) -> Result<Option<Vec<WindowTokens>>> {
         let whole = |text: &str| self.whole.encode_char_offsets(text, false).map_err(|_| cannot_encode());
         let (question, context) = (whole(question)?, whole(context)?);
         let special = self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
@@ -237,7 +250,7 @@ impl TextEncoder {
             let mut row = encoded_row(&encoding, 0);
             self.pad(&mut row);
             offsets.resize(2 * row.ids.len(), -1);
-            windows.push((row, offsets));
+            windows.push(WindowTokens { tokens: row, offsets });
         }
         Ok(Some(windows))
     }

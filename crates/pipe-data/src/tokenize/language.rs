@@ -6,6 +6,7 @@ use pipe_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::chat::{ChatTemplate, Turn};
+use super::encoder::PlacedTokens;
 use super::row::{IGNORED, Target, TokenRow};
 use super::{EncodedRow, TextEncoder, strings};
 
@@ -69,8 +70,8 @@ impl LanguageModelling<'_> {
             return Ok(Learned { learned: vec![true; ids.len()], ids });
         }
         let (text, answers) = template.render_with_answers(turns)?;
-        let (ids, offsets) = self.encoder.ids_with_offsets(&text)?;
-        let learned = offsets.iter().map(|&(start, end)| end > start && answers.iter().any(|&(from, to)| start >= from && end <= to)).collect();
+        let PlacedTokens { ids, places } = self.encoder.ids_with_offsets(&text)?;
+        let learned = places.iter().map(|&(start, end)| end > start && answers.iter().any(|&(from, to)| start >= from && end <= to)).collect();
         Ok(Learned { ids, learned })
     }
 

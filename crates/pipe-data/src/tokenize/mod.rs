@@ -41,7 +41,7 @@ use crate::parts::{Part, parts_of};
 use crate::scrub::ScrubPolicy;
 
 pub use chat::{ChatTemplate, Turn};
-pub use encoder::{EncodedRow, TextEncoder, length_limit, tokenizer_files};
+pub use encoder::{EncodedRow, TextEncoder, WindowTokens, length_limit, tokenizer_files};
 pub(crate) use language::messages;
 use report::{SplitTokens, TokenReport};
 pub(crate) use row::IGNORED;
