@@ -19,6 +19,8 @@ mod loss_scale;
 mod model;
 mod optimizer;
 #[cfg(test)]
+mod packing_tests;
+#[cfg(test)]
 mod parity_tests;
 mod plot;
 mod recompute;
