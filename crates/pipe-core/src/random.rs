@@ -15,6 +15,11 @@ impl SplitMix {
         state
     }
 
+    /// The stream that the published generator gives for this state.
+    pub fn from_state(state: u64) -> SplitMix {
+        SplitMix(state)
+    }
+
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -26,6 +31,11 @@ impl SplitMix {
     /// Uniform in 0..1, with all the bits that a double has.
     pub fn next_unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number below `bound`, which is not 0. The bias is of the order of bound / 2⁶⁴ (Lemire 2019, without rejection).
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
     /// Fisher–Yates.

@@ -2,6 +2,7 @@
 //! its place in [`Head`].
 
 use pipe_core::{Error, Result, Task};
+use serde_json::Value;
 
 use crate::decoder::{gpt2, llama};
 use crate::encoder::encode;
@@ -43,23 +44,10 @@ impl Head {
         }
     }
 
-    /// Scores that it gives for a row or a position of a model of this shape.
-    pub fn scores(self, config: &ModelConfig) -> usize {
-        match self {
-            Head::SequenceClassification { classes } | Head::TokenClassification { classes } => classes,
-            Head::QuestionAnswering => 2,
-            Head::CausalLm => config.vocab_size as usize,
-        }
-    }
-
     /// The forward pass of a whole model: `[B, classes]`; or, of a head that scores positions, `[B, L, scores]`, and
     /// `[N, scores]` where the inputs name N slots.
     pub fn forward<B: Backend>(self, backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
-        let hidden = match config.architecture {
-            Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => encode(backend, config, inputs)?,
-            Architecture::Gpt2 => gpt2(backend, config, inputs)?,
-            Architecture::Llama => llama(backend, config, inputs)?,
-        };
+        let hidden = hidden_states(backend, config, inputs)?;
         if let Head::SequenceClassification { .. } = self {
             return sequence_classification(backend, config, inputs, &hidden);
         }
@@ -80,30 +68,33 @@ impl Head {
     }
 }
 
+fn hidden_states<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+    match config.architecture {
+        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => encode(backend, config, inputs),
+        Architecture::Gpt2 => gpt2(backend, config, inputs),
+        Architecture::Llama => llama(backend, config, inputs),
+    }
+}
+
 impl ModelConfig {
     /// Refuses a model that [`Head::CausalLm`] is not for.
     pub fn check_generates(&self) -> Result<()> {
-        match self.architecture {
-            Architecture::Gpt2 | Architecture::Llama => Ok(()),
-            Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => Err(cannot_generate()),
+        if self.is_decoder() {
+            return Ok(());
         }
+        let model = self.raw.get("model_type").and_then(Value::as_str).unwrap_or("model");
+        Err(Error::usage(format!("a {model} sees the tokens that it would have to predict: it is no causal language model"))
+            .hint("use a GPT-2, Llama, Mistral or Qwen2 model"))
     }
 }
 
 /// What [`Head::CausalLm`] gives at the last place of each row: `[B, vocabulary]`. Generation needs no more, and all places of long
 /// prompts times the vocabulary would be gigabytes.
 pub fn next_token_logits<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
-    let hidden = match config.architecture {
-        Architecture::Gpt2 => gpt2(backend, config, inputs)?,
-        Architecture::Llama => llama(backend, config, inputs)?,
-        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => return Err(cannot_generate()),
-    };
+    config.check_generates()?;
+    let hidden = hidden_states(backend, config, inputs)?;
     // No token has the id -1.
     backend.linear(language_model_head(config), &backend.last_token(&hidden, &inputs.input_ids, -1)?)
-}
-
-fn cannot_generate() -> Error {
-    Error::input("tokens of this model see those after them: it cannot generate").hint("give a causal language model, such as GPT-2 or Llama")
 }
 
 fn sequence_classification<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>, hidden: &B::Tensor) -> Result<B::Tensor> {

@@ -15,6 +15,7 @@ use pipe_core::native::NativeLibraries;
 use pipe_core::provenance::{self, Provenance};
 use pipe_core::{Error, IoContext, Progress, Result, Summary, Task, digest};
 use pipe_model::{Head, ModelConfig};
+use serde::Serialize;
 
 use crate::backend::OnnxBackend;
 pub use crate::causal_lm::export::run as run_causal_lm;
@@ -52,20 +53,29 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
     let scores = predictor.scores();
     let parity = parity::compare(&mut predictor, reference, scores, &config.parity, room, progress)?;
     drop(predictor);
-    let path = out.join("parity.json");
-    std::fs::write(&path, serde_json::to_vec_pretty(&parity).expect("plain data")).doing("write", &path)?;
-    append_metadata(&out.join(MODEL_FILE), &[(metadata::PARITY, serde_json::to_string(&parity).expect("plain data"))])?;
+    note_parity(out, &parity)?;
     // The last bytes came after the comparison; that the file still loads is seen here and not at its first use.
     OrtPredictor::open(out, native, Some(1))?;
+    Ok(summary(out, parity.rows, parity.max_abs_diff, &format!("{} rows", parity.rows)))
+}
 
+/// Writes down how far the graph is from the trained model, in a file of its own and in the model's.
+pub(crate) fn note_parity(out: &Path, parity: &impl Serialize) -> Result<()> {
+    let path = out.join("parity.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(parity).expect("plain data")).doing("write", &path)?;
+    append_metadata(&out.join(MODEL_FILE), &[(metadata::PARITY, serde_json::to_string(parity).expect("plain data"))])
+}
+
+/// What is told of a finished export; `over` is what was compared.
+pub(crate) fn summary(out: &Path, rows: usize, max_abs_diff: f64, over: &str) -> Summary {
     let size = |name: &str| std::fs::metadata(out.join(name)).map_or(0, |file| file.len());
     let bytes = size(MODEL_FILE) + size(DATA_FILE);
-    Ok(Summary {
-        rows: parity.rows as u64,
-        line: format!("{} MB, parity {:.1e} over {} rows", (bytes as f64 / 1e6).round(), parity.max_abs_diff, parity.rows),
-        figures: BTreeMap::from([("bytes".into(), bytes.into()), ("max_abs_diff".into(), parity.max_abs_diff.into())]),
+    Summary {
+        rows: rows as u64,
+        line: format!("{} MB, parity {max_abs_diff:.1e} over {over}", (bytes as f64 / 1e6).round()),
+        figures: BTreeMap::from([("bytes".into(), bytes.into()), ("max_abs_diff".into(), max_abs_diff.into())]),
         ..Summary::default()
-    })
+    }
 }
 
 /// Refuses a folder whose files are of two models.

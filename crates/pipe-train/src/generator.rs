@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use pipe_core::generate::{LanguageModel, PaddedPrompts, Slots};
-use pipe_core::{Logits, Result};
+use pipe_core::{Error, Logits, Result};
 use pipe_model::{ModelInputs, eos_token_ids, next_token_logits};
 use tch::{Device, Kind, Tensor};
 
@@ -95,20 +95,13 @@ impl LanguageModel for TorchGenerator {
     }
 
     fn begin(&mut self, prompts: &PaddedPrompts) -> Result<Logits> {
-        let (rows, length) = (prompts.rows(), prompts.length());
         self.cache = RefCell::default();
         self.slots = prompts.slots.clone();
-        let piece = (self.tokens_per_pass / rows.max(1)).max(1);
-        let mut begin = 0;
-        loop {
-            let end = (begin + piece).min(length);
-            let ids: Vec<i64> = (0..rows).flat_map(|row| &prompts.input_ids[row * length + begin..row * length + end]).copied().collect();
-            let logits = self.pass(&ids, begin, end)?;
-            if end == length {
-                return to_logits(&logits);
-            }
-            begin = end;
+        let mut logits = None;
+        for (begin, end, ids) in prompts.pieces(self.tokens_per_pass) {
+            logits = Some(self.pass(&ids, begin, end)?);
         }
+        to_logits(&logits.ok_or_else(|| Error::internal("a batch of no tokens"))?)
     }
 
     fn advance(&mut self, next: &[u32]) -> Result<Logits> {

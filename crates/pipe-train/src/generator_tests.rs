@@ -204,7 +204,7 @@ fn a_reference_holds_what_was_generated() {
 /// Tokens per second of a model as SmolLM2-135M with random weights: `cargo test --release -p pipe-train --lib speed -- --ignored
 /// --nocapture`. `PIPE_SPEED_MODEL=DIR` keeps the model and a reference, for the test of that name in `pipe-onnx`.
 #[test]
-#[ignore = "measures"]
+#[ignore = "measures tokens per second and asserts nothing; its doc comment has the command"]
 fn speed() {
     let _alone = alone();
     tch::set_num_threads(std::env::var("PIPE_SPEED_THREADS").map_or(2, |threads| threads.parse().unwrap()));

@@ -151,10 +151,8 @@ fn positions_in_documents(batch: &Batch) -> Option<Vec<i64>> {
 
 /// The head of a task, on a model that can have it.
 fn head_of(config: &ModelConfig, task: Task, classes: usize) -> Result<Head> {
-    if task == Task::CausalLm && !config.is_decoder() {
-        let model = config.raw["model_type"].as_str().unwrap_or("model");
-        return Err(Error::usage(format!("a {model} sees the tokens that it would have to predict: it is no causal language model"))
-            .hint("use a GPT-2, Llama, Mistral or Qwen2 model"));
+    if task == Task::CausalLm {
+        config.check_generates()?;
     }
     Ok(Head::of(task, classes))
 }

@@ -25,6 +25,18 @@ impl PaddedPrompts {
     pub fn length(&self) -> usize {
         self.slots.length
     }
+
+    /// All places in pieces of at most `most` of them in all rows together: where each piece begins and ends, and its tokens. The last
+    /// one is that after which the next token is asked for.
+    pub fn pieces(&self, most: usize) -> impl Iterator<Item = (usize, usize, Vec<i64>)> {
+        let (rows, length) = (self.rows(), self.length());
+        let piece = (most / rows.max(1)).max(1);
+        (0..length).step_by(piece).map(move |begin| {
+            let end = (begin + piece).min(length);
+            let ids = (0..rows).flat_map(|row| &self.input_ids[row * length + begin..row * length + end]).copied().collect();
+            (begin, end, ids)
+        })
+    }
 }
 
 /// What each place of a batch holds: padding, then tokens.

@@ -1,8 +1,10 @@
 //! Percentile bootstrap confidence intervals (Efron and Tibshirani 1993, chapter 13) of any statistic over rows.
 //!
-//! The same seed gives the same interval everywhere: rows are drawn by SplitMix64, and nothing depends on threads.
+//! The same seed gives the same interval everywhere: rows are drawn by SplitMix, and nothing depends on threads.
 
 use serde::{Deserialize, Serialize};
+
+use crate::SplitMix;
 
 /// How intervals are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +38,7 @@ impl Bootstrap {
         if rows == 0 {
             return None;
         }
-        let mut rng = SplitMix64::new(self.seed);
+        let mut rng = SplitMix::from_state(self.seed);
         let mut sample = vec![0; rows];
         let mut values: Vec<f64> = Vec::with_capacity(self.resamples);
         for _ in 0..self.resamples {
@@ -76,43 +78,13 @@ fn quantile(sorted: &[f64], at: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
-/// Vigna's SplitMix64 (the public-domain generator of Steele, Lea and Flood 2014): 64 bits of state, nothing to set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SplitMix64 {
-    state: u64,
-}
-
-impl SplitMix64 {
-    pub fn new(seed: u64) -> Self {
-        SplitMix64 { state: seed }
-    }
-
-    pub fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which is not 0. The bias is of the order of bound / 2⁶⁴ (Lemire 2019, without rejection).
-    pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
-    }
-
-    /// A number from 0 to 1, 1 excluded, of 53 bits.
-    pub fn unit(&mut self) -> f64 {
-        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_generator_is_the_published_one() {
-        let mut rng = SplitMix64::new(1_234_567);
+        let mut rng = SplitMix::from_state(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
         assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
@@ -120,10 +92,10 @@ mod tests {
     #[test]
     fn intervals_of_a_mean_hold_it_as_often_as_they_say() {
         let bootstrap = Bootstrap { resamples: 300, ..Bootstrap::default() };
-        let mut rng = SplitMix64::new(5);
+        let mut rng = SplitMix::from_state(5);
         let (trials, mut held) = (400, 0);
         for seed in 0..trials {
-            let values: Vec<f64> = (0..60).map(|_| f64::from(rng.unit() < 0.3)).collect();
+            let values: Vec<f64> = (0..60).map(|_| f64::from(rng.next_unit() < 0.3)).collect();
             let interval = Bootstrap { seed, ..bootstrap }.interval_of_mean(&values).unwrap();
             held += u64::from(interval.low <= 0.3 && 0.3 <= interval.high);
         }

@@ -169,14 +169,15 @@ fn begins(before: Tag, tag: Tag) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MetricFamily;
     use super::super::reference::Reference;
-    use super::super::{MetricFamily, SplitMix64};
     use super::*;
+    use crate::SplitMix;
 
     /// What a model may predict, and more: tags of several schemes in one sentence, tags without type, types with a dash.
-    fn sentence(rng: &mut SplitMix64, prefixes: &str, types: usize) -> Vec<String> {
+    fn sentence(rng: &mut SplitMix, prefixes: &str, types: usize) -> Vec<String> {
         let prefixes: Vec<char> = prefixes.chars().collect();
-        let tag = |rng: &mut SplitMix64| {
+        let tag = |rng: &mut SplitMix| {
             let prefix = prefixes[rng.below(prefixes.len())];
             let kind = ["PER", "LOC", "ORG", "MISC-X", ""][rng.below(types)];
             match (prefix, kind) {

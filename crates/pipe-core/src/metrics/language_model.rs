@@ -5,10 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{counts::ratio, mean, named};
-use crate::batch::{Logits, argmax};
-
-/// The label of a token that does not count, as in torch and transformers.
-pub const IGNORE_INDEX: i64 = -100;
 
 /// The summed cross-entropy over tokens; of constant size.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,25 +29,11 @@ impl LanguageModelMetrics {
         LanguageModelMetrics::default()
     }
 
-    /// Adds what a model summed up itself: the cross-entropy over `tokens` tokens, `hits` of which scored highest.
+    /// Adds what a model summed up: the cross-entropy over `tokens` tokens, `hits` of which scored highest.
     pub fn add(&mut self, loss_sum: f64, tokens: u64, hits: u64) {
         self.loss_sum += loss_sum;
         self.tokens += tokens;
         self.hits += hits;
-    }
-
-    /// Adds scores over the vocabulary, a row for each token, with the token that is right, which is one of
-    /// the vocabulary, or [`IGNORE_INDEX`].
-    pub fn add_logits(&mut self, logits: &Logits, labels: &[i64]) {
-        for (row, &label) in logits.rows().zip(labels).filter(|(_, label)| **label != IGNORE_INDEX) {
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let log_sum = row.iter().map(|x| f64::from(x - max).exp()).sum::<f64>().ln();
-            self.add(log_sum - f64::from(row[label as usize] - max), 1, u64::from(argmax(row) == label as usize));
-        }
-    }
-
-    pub fn merge(&mut self, other: &LanguageModelMetrics) {
-        self.add(other.loss_sum, other.tokens, other.hits);
     }
 
     /// Without tokens there is neither loss nor perplexity; a perplexity too large for a float is not there either.
@@ -73,7 +55,7 @@ mod tests {
     fn a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large() {
         let mut metrics = LanguageModelMetrics::new();
         assert_eq!(metrics.report().metrics, named([("accuracy", Some(0.0))]));
-        metrics.add_logits(&Logits { classes: 50, values: vec![3.0; 150] }, &[0, IGNORE_INDEX, 7]);
+        metrics.add(2.0 * 50f64.ln(), 2, 1);
         let report = metrics.report();
         assert_eq!(report.tokens, 2);
         assert!((report.metrics["perplexity"] - 50.0).abs() < 1e-9);

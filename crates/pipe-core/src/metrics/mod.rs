@@ -32,11 +32,11 @@ mod regression;
 mod squad;
 pub mod text;
 
-pub use bootstrap::{Bootstrap, Interval, SplitMix64};
+pub use bootstrap::{Bootstrap, Interval};
 pub use calibration::{Calibration, CalibrationBin};
 pub use classification::{ClassReport, ClassificationMetrics, ClassificationReport};
 pub use entities::{Entity, EntityMetrics, EntityReport, EntityTypeReport, entities};
-pub use language_model::{IGNORE_INDEX, LanguageModelMetrics, LanguageModelReport};
+pub use language_model::{LanguageModelMetrics, LanguageModelReport};
 pub use multilabel::{MultiLabelMetrics, MultiLabelReport};
 pub use names::{METRIC_NAMES, MetricFamily, all_names, family, headline, is_lower_better, names};
 pub use ranking::{auroc, average_ranks};

@@ -1,12 +1,13 @@
 //! References for the tests of this folder: what other libraries say about a thousand random inputs.
 //!
-//! The inputs are not in the fixtures: `tests/fixtures/make_metrics.py` draws them as the tests do, from [`SplitMix64`].
+//! The inputs are not in the fixtures: `tests/fixtures/make_metrics.py` draws them as the tests do, from [`SplitMix`].
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{MetricFamily, SplitMix64, names};
+use super::{MetricFamily, names};
+use crate::SplitMix;
 
 /// What a library says: `metrics` has a value for each case, or null where there is none.
 pub(super) struct Reference {
@@ -24,10 +25,10 @@ impl Reference {
     }
 
     /// Each case with its generator.
-    pub(super) fn cases(&self) -> impl Iterator<Item = (usize, SplitMix64)> + use<> {
+    pub(super) fn cases(&self) -> impl Iterator<Item = (usize, SplitMix)> + use<> {
         let cases = self.document["cases"].as_u64().unwrap();
         assert!(cases >= 1000);
-        (0..cases).map(|case| (case as usize, SplitMix64::new(case)))
+        (0..cases).map(|case| (case as usize, SplitMix::from_state(case)))
     }
 
     /// The pieces that texts are made of.
@@ -81,16 +82,16 @@ impl Reference {
 }
 
 /// A logit from -4 to 4 that f32 holds exactly: in steps of a half, so that ties abound, or fine ones.
-pub(super) fn logit(rng: &mut SplitMix64, coarse: bool) -> f32 {
+pub(super) fn logit(rng: &mut SplitMix, coarse: bool) -> f32 {
     if coarse { (rng.below(17) as f32 - 8.0) / 2.0 } else { (rng.below(1 << 20) as f32 - 524_288.0) / 131_072.0 }
 }
 
 /// Up to `most` pieces in a row.
-pub(super) fn text(rng: &mut SplitMix64, pieces: &[String], most: usize) -> String {
+pub(super) fn text(rng: &mut SplitMix, pieces: &[String], most: usize) -> String {
     (0..rng.below(most + 1)).map(|_| pieces[rng.below(pieces.len())].as_str()).collect()
 }
 
 /// The pieces of a text, some of them others.
-pub(super) fn near(rng: &mut SplitMix64, pieces: &[String], of: &[usize]) -> String {
+pub(super) fn near(rng: &mut SplitMix, pieces: &[String], of: &[usize]) -> String {
     of.iter().map(|&piece| pieces[if rng.below(4) == 0 { rng.below(pieces.len()) } else { piece }].as_str()).collect()
 }

@@ -1,7 +1,6 @@
 //! The export of a causal language model; the folder is that of [`export`](crate::export), with `generation_config.json` where the
 //! model has one.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use pipe_core::config::{ExportConfig, ExportFormat};
@@ -13,10 +12,10 @@ use pipe_model::{GENERATION_CONFIG_FILE, Head, ModelConfig};
 use super::generator::OrtGenerator;
 use super::parity;
 use crate::backend::OnnxBackend;
-use crate::export::copy_beside;
+use crate::export::{copy_beside, note_parity, summary};
 use crate::metadata;
 use crate::weights::{Weights, map};
-use crate::write::{DATA_FILE, INLINE_LIMIT, MODEL_FILE, append_metadata, write};
+use crate::write::{DATA_FILE, INLINE_LIMIT, write};
 
 /// Exports the folder `model` to `out` as optimum's `text-generation-with-past`, and compares the file that was written with what
 /// libtorch generated: `reference` holds it, as `pipe_train::write_generation_reference` writes it. A score further off than the
@@ -37,20 +36,10 @@ pub fn run(config: &ExportConfig, model: &Path, reference: &Path, native: &Nativ
     let mut generator = OrtGenerator::open_unchecked(out, native, None)?;
     let parity = parity::compare(&mut generator, reference, &config.parity, progress)?;
     drop(generator);
-    let path = out.join("parity.json");
-    std::fs::write(&path, serde_json::to_vec_pretty(&parity).expect("plain data")).doing("write", &path)?;
-    append_metadata(&out.join(MODEL_FILE), &[(metadata::PARITY, serde_json::to_string(&parity).expect("plain data"))])?;
+    note_parity(out, &parity)?;
     // The last bytes came after the comparison; that the file still loads is seen here and not at its first use.
     OrtGenerator::open(out, native, Some(1))?;
-
-    let size = |name: &str| std::fs::metadata(out.join(name)).map_or(0, |file| file.len());
-    let bytes = size(MODEL_FILE) + size(DATA_FILE);
-    Ok(Summary {
-        rows: parity.rows as u64,
-        line: format!("{} MB, parity {:.1e} over {} tokens", (bytes as f64 / 1e6).round(), parity.max_abs_diff, parity.tokens),
-        figures: BTreeMap::from([("bytes".into(), bytes.into()), ("max_abs_diff".into(), parity.max_abs_diff.into())]),
-        ..Summary::default()
-    })
+    Ok(summary(out, parity.rows, parity.max_abs_diff, &format!("{} tokens", parity.tokens)))
 }
 
 /// Records the forward pass and writes it into `out`.

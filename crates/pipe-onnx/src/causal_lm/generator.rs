@@ -166,23 +166,16 @@ impl LanguageModel for OrtGenerator {
     }
 
     fn begin(&mut self, prompts: &PaddedPrompts) -> Result<Logits> {
-        let (rows, length) = (prompts.rows(), prompts.length());
         self.slots = prompts.slots.clone();
-        let nothing = [rows as i64, self.config.decoder.kv_heads, 0, self.config.head_dim];
+        let nothing = [prompts.rows() as i64, self.config.decoder.kv_heads, 0, self.config.head_dim];
         let empty = |_: &(String, String)| Ok(Tensor::<f32>::new(&Allocator::default(), nothing).map_err(internal)?.into_dyn());
         self.past = self.names.iter().map(empty).collect::<Result<_>>()?;
         let slots = self.tokens_per_pass.min(SCORES_PER_PASS / self.config.vocab_size as usize);
-        let piece = (slots / rows.max(1)).max(1);
-        let mut begin = 0;
-        loop {
-            let end = (begin + piece).min(length);
-            let ids: Vec<i64> = (0..rows).flat_map(|row| &prompts.input_ids[row * length + begin..row * length + end]).copied().collect();
-            let logits = self.pass(&ids, begin, end)?;
-            if end == length {
-                return Ok(logits);
-            }
-            begin = end;
+        let mut logits = Logits { classes: self.config.vocab_size as usize, values: Vec::new() };
+        for (begin, end, ids) in prompts.pieces(slots) {
+            logits = self.pass(&ids, begin, end)?;
         }
+        Ok(logits)
     }
 
     fn advance(&mut self, next: &[u32]) -> Result<Logits> {

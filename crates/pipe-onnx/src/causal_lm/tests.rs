@@ -235,9 +235,10 @@ fn other_models_are_refused() {
     assert!(ModelConfig::read(&fixtures.join("tiny-bert")).unwrap().check_generates().is_err());
 }
 
-/// Of the model that the test of this name in `pipe-train` left in `PIPE_SPEED_MODEL`.
+/// Tokens per second of the model that the test of this name in `pipe-train` left: `PIPE_SPEED_MODEL=DIR cargo test --release -p
+/// pipe-onnx --lib speed -- --ignored --nocapture`.
 #[test]
-#[ignore = "measures"]
+#[ignore = "measures tokens per second and asserts nothing; its doc comment has the command"]
 fn speed() {
     let model = PathBuf::from(std::env::var_os("PIPE_SPEED_MODEL").expect("a folder of the test `speed` of pipe-train"));
     std::fs::write(model.join("tokenizer.json"), "{}").unwrap();
