@@ -22,6 +22,11 @@ use crate::sources::{self, Fetched, NamedSource, Sources};
 /// The file of a model folder that says which shape the model has.
 const CONFIG: &str = "config.json";
 
+/// What training reads of a model folder beside its tokenizer.
+fn is_of_model(name: &str) -> bool {
+    matches!(name, CONFIG | "generation_config.json") || is_weights(name)
+}
+
 /// What is looked up once for all steps.
 pub(crate) struct KeyContext<'c> {
     pub(crate) root: &'c Path,
@@ -129,7 +134,7 @@ impl KeyContext<'_> {
         }
         let (what, wanted): (_, fn(&str) -> bool) = match asset.kind {
             AssetKind::ModelConfig => ("config", |name| name == CONFIG),
-            AssetKind::Model => ("model", |name| name == CONFIG || is_weights(name)),
+            AssetKind::Model => ("model", is_of_model),
             AssetKind::Tokenizer => ("tokenizer", |name| pipe_remote::model_file(name) && !is_weights(name)),
             AssetKind::Export => ("export", |_| true),
             AssetKind::Provenance => ("provenance", |name| name == pipe_core::provenance::FILE_NAME),
@@ -188,7 +193,7 @@ impl KeyContext<'_> {
             AssetKind::Policy => Vec::new(),
             AssetKind::Export => list(folder)?,
             AssetKind::ModelConfig => vec![CONFIG.to_owned()],
-            AssetKind::Model => list(folder)?.into_iter().filter(|name| name == CONFIG || is_weights(name)).collect(),
+            AssetKind::Model => list(folder)?.into_iter().filter(|name| is_of_model(name)).collect(),
         };
         if let Some(missing) = names.iter().find(|name| !folder.join(name).is_file()) {
             return Err(Error::input(format!("{} has no {missing}", folder.display())).hint(match asset.kind {

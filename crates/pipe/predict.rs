@@ -44,6 +44,10 @@ pub(crate) fn command(args: &PredictArgs) -> Result<u8> {
         names: args.ner.as_deref().map(|folder| names::open(folder, &native)).transpose()?,
     };
     let pipeline = TextPipeline::open(&args.model, (!args.no_scrub).then_some(&access), None, TOKENS_PER_BATCH)?;
+    if let task @ (Task::TokenClassification | Task::QuestionAnswering) = pipeline.task() {
+        return Err(Error::usage(format!("the model was trained for {}, which reads more than texts", task.name()))
+            .hint("answer such rows in a predict stage of a pipeline: see docs/tasks.md"));
+    }
     let generation = GenerationConfig { max_new_tokens: args.max_new_tokens, ..GenerationConfig::default() };
     let (mut predictor, mut writer);
     let engine = if pipeline.task() == Task::CausalLm {

@@ -141,7 +141,7 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -
     let evaluation = Evaluation { task: data.task, labels: &data.labels, batch_size: config.per_device_eval_batch_size, rows: None };
     let report = pipe_core::evaluate(&mut predictor, &source, &evaluation, context.progress)?;
     report.write(&out)?;
-    Ok(report.summary(&config.metrics(data.task)))
+    Ok(report.summary(&config.metrics(data.task, &data.labels)))
 }
 
 /// The worker scores some real rows, then the graph is recorded and must score them the same.

@@ -162,9 +162,17 @@ fn chats_are_learned_as_their_template_writes_them() {
     project.write("pipeline.yaml", CHATS);
     project.run(&["tokenize"]).code(0);
     let tokens = Table::of_split(&project.artifact("tokenize"), "train");
+    let tokenizer = read_json(&project.artifact("tokenize").join("tokenizer/tokenizer.json"));
+    let words: std::collections::BTreeMap<i32, String> =
+        tokenizer["model"]["vocab"].as_object().unwrap().iter().map(|(word, id)| (id.as_i64().unwrap() as i32, word.clone())).collect();
     for (ids, labels) in tokens.lists("input_ids").iter().zip(tokens.lists("labels")) {
-        let learned = labels.iter().filter(|label| **label >= 0).count();
-        assert!(learned > 0 && learned < ids.len() / 2 + 1, "the answers alone: {labels:?}");
+        let text = |ids: &mut dyn Iterator<Item = i32>| ids.map(|id| words[&id].trim_start_matches("##").to_owned()).collect::<String>();
+        let all = text(&mut ids.iter().copied());
+        let learned = text(&mut labels.iter().copied().filter(|label| *label != -100));
+        // Signs that the trained tokenizer has not are `[UNK]`.
+        let (_, after) = all.split_once("count").unwrap();
+        let number = after.split_once('[').unwrap().0;
+        assert_eq!(learned, format!("thatis{number}[UNK][UNK]s[UNK]"), "the answer and what ends it, of {all}");
         assert!(ids.iter().zip(&labels).all(|(id, label)| *label == -100 || id == label));
     }
     project.edit("completion_only_loss: true", "completion_only_loss: false");
@@ -183,6 +191,48 @@ stages:
   ingest: { uses: ingest, with: { source: { paths: [chats.jsonl] }, columns: { messages: messages }, split: { train: 0.8, validation: 0.1, test: 0.1 } } }
   tokenize: { uses: tokenize, from: ingest, with: { tokenizer: { train_tokenizer: { vocab_size: 200 } }, max_length: 64, completion_only_loss: true, chat_template: "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}" } }
 "#;
+
+#[test]
+fn chats_are_answered_and_held_against_what_was_said() {
+    let project = Project::new();
+    // Every third chat ends with a question, so that nobody knows its answer.
+    let chat = |at: usize| {
+        let mut turns = vec![serde_json::json!({"role": "user", "content": format!("count {at}")})];
+        if !at.is_multiple_of(3) {
+            turns.push(serde_json::json!({"role": "assistant", "content": format!("that is {at}")}));
+        }
+        serde_json::json!({"nr": format!("chat-{at}"), "messages": turns}).to_string() + "\n"
+    };
+    project.write("chats.jsonl", (0..90).map(chat).collect::<String>());
+    let rest = r#"  train: { uses: train, from: tokenize, with: { model: { config: { model_type: llama, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 32, max_position_embeddings: 64 } }, max_steps: 2 } }
+  export: { uses: export, from: [train, tokenize.validation] }
+  predict: { uses: predict, from: [export, ingest.test], with: { generation: { max_new_tokens: 4 } } }
+  texts: { uses: evaluate, from: predict, with: { of: predictions } }
+"#;
+    project.write(
+        "pipeline.yaml",
+        CHATS.replace("{ messages: messages }", "{ id: nr, messages: messages }").replace("max_length: 64", "max_length: 64, max_skipped_ratio: 0.6")
+            + rest,
+    );
+    project.run(&[]).code(0);
+    let (predictions, _) = predictions(&project);
+    let references = predictions.strings("reference");
+    for (id, reference) in predictions.strings("id").iter().zip(&references) {
+        let at: usize = id.trim_start_matches("chat-").parse().unwrap();
+        assert_eq!(*reference, if at.is_multiple_of(3) { String::new() } else { format!("that is {at}") });
+    }
+    let texts = read_json(&project.artifact("texts").join("metrics.json"));
+    assert_eq!(texts["rows"], references.iter().filter(|reference| !reference.is_empty()).count());
+}
+
+#[test]
+fn metrics_and_settings_of_another_task_are_refused_before_anything_runs() {
+    let project = example("scores");
+    project
+        .pipe(&["validate", "pipeline.yaml", "--set", "evaluate.with.gate={f1_macro: '>= 0.5'}"])
+        .fails(2, &["`f1_macro`, which is not measured for regression", "pearson"]);
+    project.pipe(&["validate", "pipeline.yaml", "--set", "tokenize.with.packing=true"]).fails(2, &["`packing` is for the task causal-lm"]);
+}
 
 #[test]
 fn rows_that_nothing_can_be_learned_of_are_named_and_too_many_end_the_stage() {
@@ -227,12 +277,11 @@ fn bad_rows_of_each_task_are_rejected_with_their_reason() {
     for (columns, bad, good, reason) in cases {
         let project = Project::new();
         project.write("rows.jsonl", format!("{bad}\n") + &format!("{good}\n").repeat(40));
-        let file = CHATS
-            .replace("chats.jsonl", "rows.jsonl")
-            .replace("columns: { messages: messages }", &format!("dedup: none, rejects: {{ max_ratio: 0.1 }}, columns: {columns}"));
+        let file = format!(
+            "version: 1\nname: bad\nstages:\n  ingest: {{ uses: ingest, with: {{ source: {{ paths: [rows.jsonl] }}, dedup: none, rejects: {{ max_ratio: 0.1 }}, columns: {columns} }} }}\n"
+        );
         project.write("pipeline.yaml", file);
         let outcome = project.run(&["ingest"]);
-        // All tags are one class where the bad row's are gone.
         let outcome = outcome.code(0);
         assert!(outcome.stderr.contains("1 rejected"), "{columns}: {}", outcome.stderr);
         let report = read_json(&project.artifact("ingest").join("report.json"));
@@ -247,7 +296,9 @@ fn tokens_of_another_task_are_refused() {
         .run(&["--var", SMALL, "--set", "train.with.task=question-answering"])
         .fails(2, &["`task` is question-answering", "multi-label-classification"]);
     let project = example("topics");
-    project.run(&["tokenize", "--var", SMALL, "--set", "tokenize.with.task=token-classification"]).fails(2, &["no column `tokens`"]);
+    project
+        .run(&["tokenize", "--var", SMALL, "--set", "evaluate.with={}", "--set", "tokenize.with.task=token-classification"])
+        .fails(2, &["no column `tokens`"]);
     // An encoder sees what it would have to predict.
     let project = example("instruct");
     project.run(&["train", "--var", SMALL]).fails(2, &["no causal language model"]);

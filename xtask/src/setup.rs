@@ -26,7 +26,7 @@ use crate::workspace::Workspace;
 
 const HELP: &str = "\
 Gets what the build and the examples need and cargo does not bring: libtorch and ONNX Runtime into .native/, the example
-model and all example data into data/. Uses `python3 -m pip`, as you have configured it. Does nothing when nothing is missing.
+models and all example data into data/ (about 800 MB). Uses `python3 -m pip`, as you have configured it. Does nothing when nothing is missing.
 
 usage: cargo xtask setup [--cuda] [--peers VENV]
 

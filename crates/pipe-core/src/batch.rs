@@ -58,6 +58,11 @@ pub trait BatchSource {
         None
     }
 
+    /// Of question answering: some question of the data, in whichever split, has no answer.
+    fn knows_no_answer(&self) -> bool {
+        false
+    }
+
     /// Of question answering: a question by its number.
     fn question(&self, _question: usize) -> Result<Question> {
         Err(Error::internal("these rows have no questions"))

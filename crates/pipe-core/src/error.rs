@@ -98,6 +98,13 @@ impl Error {
         Error::new(Class::Input, message)
     }
 
+    /// Says which row it is about.
+    #[must_use]
+    pub fn of_row(mut self, id: &str) -> Self {
+        self.message = format!("row {id}: {}", self.message);
+        self
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

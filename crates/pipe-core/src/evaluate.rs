@@ -6,8 +6,8 @@ use crate::answers::{AnswerSearch, characters};
 use crate::batch::{Batch, BatchSource, Labels, Logits, Predictor, argmax, batches_by_length, softmax};
 use crate::error::{Error, Result};
 use crate::metrics::{
-    ClassReport, ClassificationMetrics, EntityMetrics, EntityTypeReport, LanguageModelMetrics, MultiLabelMetrics, RegressionMetrics, SquadMetrics,
-    SquadVersion,
+    ClassReport, ClassificationMetrics, EntityMetrics, EntityTypeReport, LanguageModelMetrics, MetricFamily, MultiLabelMetrics, RegressionMetrics,
+    SquadMetrics, SquadVersion, family,
 };
 use crate::progress::Progress;
 use crate::report::Report;
@@ -39,6 +39,9 @@ pub fn evaluate(predictor: &mut dyn Predictor, source: &dyn BatchSource, evaluat
             &all
         }
     };
+    if rows.is_empty() {
+        return Err(Error::input("there are no rows to evaluate on").hint("give the split a larger share in ingest's `split:`, or more rows"));
+    }
     let max_tokens = if evaluation.task == Task::CausalLm { LANGUAGE_MODEL_TOKENS } else { usize::MAX };
     let mut tally = Tally::new(evaluation);
     let mut done = 0;
@@ -46,7 +49,7 @@ pub fn evaluate(predictor: &mut dyn Predictor, source: &dyn BatchSource, evaluat
         progress.check()?;
         let batch = source.batch(&batch_rows)?;
         if batch.labels.is_none() {
-            return Err(Error::input("the rows to evaluate on have no labels").hint("name the label column in ingest's `columns: { label: … }`"));
+            return Err(unlabelled("evaluate", evaluation.task));
         }
         if let Labels::Classes(classes) = &batch.labels
             && evaluation.task.has_classes()
@@ -108,18 +111,14 @@ fn cross_entropy(scores: &[f32], class: usize) -> f64 {
     -softmax(scores)[class].max(f64::MIN_POSITIVE).ln()
 }
 
-/// Whether classes of tokens are parts of entities: `O`, `B-PER`, `I-PER`, … Others, such as parts of speech, are each by themselves.
-fn tag_entities(labels: &[String]) -> bool {
-    let is_part = |label: &String| label.split_once('-').is_some_and(|(prefix, _)| matches!(prefix, "B" | "I" | "E" | "S"));
-    labels.iter().any(is_part) && labels.iter().all(|label| label == "O" || is_part(label))
-}
-
 impl Tally {
     fn new(evaluation: &Evaluation<'_>) -> Tally {
         let classes = evaluation.labels.len();
         match evaluation.task {
             Task::SequenceClassification => Tally::Classes(Box::new(ClassificationMetrics::new(classes))),
-            Task::TokenClassification if tag_entities(evaluation.labels) => Tally::Entities { metrics: EntityMetrics::new(), loss: Mean::default() },
+            Task::TokenClassification if family(evaluation.task, evaluation.labels) == MetricFamily::Entities => {
+                Tally::Entities { metrics: EntityMetrics::new(), loss: Mean::default() }
+            }
             // Of tokens there are too many to rank them.
             Task::TokenClassification => Tally::Classes(Box::new(ClassificationMetrics::counts_only(classes))),
             Task::MultiLabelClassification => Tally::Flags(MultiLabelMetrics::new(classes)),
@@ -220,14 +219,15 @@ impl Tally {
 
 /// Answers held against those that are known: as SQuAD 2.0 does where some question has none.
 fn answers(found: &BTreeMap<usize, AnswerSearch>, source: &dyn BatchSource) -> Result<BTreeMap<String, f64>> {
-    let mut may_be_none = false;
+    let mut some_unanswered = false;
     for &question in found.keys() {
-        may_be_none |= source.question(question)?.answers.is_empty();
+        some_unanswered |= source.question(question)?.answers.is_empty();
     }
-    let mut metrics = SquadMetrics::new(if may_be_none { SquadVersion::V2 } else { SquadVersion::V1 });
+    let mut metrics = SquadMetrics::new(if some_unanswered { SquadVersion::V2 } else { SquadVersion::V1 });
     for (&question, search) in found {
         let question = source.question(question)?;
-        let text = search.finish(may_be_none).span.map_or("", |(start, end)| characters(&question.context, start, end));
+        // As predict decides it: by what the model learned from.
+        let text = search.finish(source.knows_no_answer()).span.map_or("", |(start, end)| characters(&question.context, start, end));
         metrics.add(text, &question.answers);
     }
     Ok(metrics.report().metrics)
@@ -262,6 +262,18 @@ fn scored(predictor: &mut dyn Predictor, source: &dyn BatchSource, batch: &Batch
 fn not_a_number(row_id: &str) -> Error {
     Error::stage(format!("the model gives a score that is not a number for row {row_id}"))
         .hint("the model's weights are damaged or its training diverged")
+}
+
+/// The message for rows that do not say what a model is to give for them; `doing` is what they are for.
+pub fn unlabelled(doing: &str, task: Task) -> Error {
+    let column = match task {
+        Task::MultiLabelClassification => "labels",
+        Task::Regression => "value",
+        Task::TokenClassification => "tags",
+        Task::QuestionAnswering => "answers",
+        Task::SequenceClassification | Task::CausalLm => "label",
+    };
+    Error::input(format!("the rows to {doing} on have no labels")).hint(format!("name their column in ingest's `columns: {{ {column}: … }}`"))
 }
 
 /// The message for a label that the model has no class for.

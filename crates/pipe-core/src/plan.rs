@@ -116,6 +116,7 @@ impl<'f> Plan<'f> {
                 problems.push(Problem::new(step.stage.span, message).hint(hint));
             }
         }
+        plan.check_tasks(&mut problems);
         if problems.is_empty() { Ok(plan) } else { Err(file.sources.error(&problems)) }
     }
 

@@ -44,6 +44,12 @@ pub struct Tokenization {
     /// Question answering: some questions have no answer.
     #[serde(default, skip_serializing_if = "is_default")]
     pub no_answers: bool,
+    /// Language models: what ended the texts that were learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eos_token_id: Option<u32>,
+    /// Language models: texts were chats.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub chat: bool,
     /// Language models of chats: the Jinja template of a text, where it is not the tokenizer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<String>,

@@ -34,6 +34,26 @@ impl Task {
         Task::CausalLm,
     ];
 
+    /// What rows with these columns are for, as far as columns say.
+    pub fn of_columns(has: impl Fn(&str) -> bool) -> Option<Task> {
+        let by_column = [
+            ("question", Task::QuestionAnswering),
+            ("tokens", Task::TokenClassification),
+            ("messages", Task::CausalLm),
+            ("prompt", Task::CausalLm),
+            ("labels", Task::MultiLabelClassification),
+            ("value", Task::Regression),
+            ("label", Task::SequenceClassification),
+        ];
+        by_column.into_iter().find_map(|(column, task)| has(column).then_some(task))
+    }
+
+    /// Whether rows that are for `other` fit: sequence classification is the name of all three tasks that score rows, as transformers
+    /// has it.
+    pub fn covers(self, other: Task) -> bool {
+        self == other || (self == Task::SequenceClassification && other.scores_rows())
+    }
+
     /// As pipeline files spell it.
     pub fn name(self) -> &'static str {
         match self {

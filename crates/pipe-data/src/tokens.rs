@@ -243,7 +243,13 @@ impl TokenSource {
             RowLabels::Sets { ids, starts } => {
                 let lists = column.as_list::<i32>();
                 for row in 0..lists.len() {
-                    ids.extend_from_slice(lists.value(row).as_primitive::<Int32Type>().values());
+                    let list = lists.value(row);
+                    let of_row = list.as_primitive::<Int32Type>().values();
+                    if let Some(&other) = of_row.iter().find(|&&class| class < 0 || class as usize >= self.classes) {
+                        let id = columns.get("id")?.as_string::<i32>().value(row);
+                        return Err(pipe_core::unknown_label(id, other.into(), self.classes));
+                    }
+                    ids.extend_from_slice(of_row);
                     starts.push(ids.len() as u32);
                 }
             }
@@ -258,6 +264,18 @@ impl TokenSource {
 
     pub fn rows(&self) -> usize {
         self.lengths.len()
+    }
+
+    /// How many things may be drawn: rows, or questions with all of their windows.
+    pub fn items(&self) -> usize {
+        self.windows.as_ref().map_or(self.rows(), |windows| windows.first.len())
+    }
+
+    /// The rows of drawn items.
+    pub fn rows_of(&self, items: Vec<usize>) -> Vec<usize> {
+        let Some(windows) = &self.windows else { return items };
+        let end = |question: usize| windows.first.get(question + 1).map_or(self.rows(), |&row| row as usize);
+        items.into_iter().flat_map(|question| windows.first[question] as usize..end(question)).collect()
     }
 
     /// What the rows are for.
@@ -408,6 +426,10 @@ impl BatchSource for TokenSource {
         let numbers: Vec<i32> = windows.offsets.get(2 * start, 2 * end).map(i32::from_le_bytes).collect();
         let offsets = numbers.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
         Some(Window { question: windows.questions[row] as usize, offsets })
+    }
+
+    fn knows_no_answer(&self) -> bool {
+        self.tokenization.no_answers
     }
 
     fn question(&self, question: usize) -> Result<Question> {

@@ -251,6 +251,8 @@ pub(crate) fn provenance() -> Provenance {
         tokenizer: "digest of the tokenizer".into(),
         doc_stride: None,
         no_answers: false,
+        eos_token_id: None,
+        chat: false,
         chat_template: None,
     };
     Provenance::new(

@@ -92,7 +92,7 @@ impl Remotes {
 /// Whether a file at the top level of a model repository is one that training, evaluating or exporting the model reads.
 /// Weights are safetensors alone: pickle files can run code.
 pub fn model_file(name: &str) -> bool {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
         "config.json",
         "generation_config.json",
         "tokenizer.json",
@@ -102,6 +102,7 @@ pub fn model_file(name: &str) -> bool {
         "vocab.txt",
         "vocab.json",
         "merges.txt",
+        "chat_template.jinja",
     ];
     !name.contains('/') && (NAMES.contains(&name) || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"))
 }

@@ -66,7 +66,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             let evaluation = Evaluation { task: data.task, labels: &data.labels, batch_size: config.per_device_eval_batch_size, rows: None };
             let report = pipe_core::evaluate(&mut model, &source, &evaluation, progress)?;
             report.write(out)?;
-            Ok(report.summary(&config.metrics(data.task)))
+            Ok(report.summary(&config.metrics(data.task, &data.labels)))
         }
         Command::Reference { model, tokens, split, rows, out, scratch } => {
             if Provenance::read(model)?.task == Task::CausalLm {

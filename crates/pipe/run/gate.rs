@@ -18,8 +18,11 @@ pub(crate) fn check_metrics(config: &EvaluateConfig, artifact: &Artifact) -> Res
         .gate
         .iter()
         .filter_map(|(name, gate)| {
-            let value = report.value(name).unwrap_or(f64::NAN);
-            (!gate.holds(value)).then(|| format!("{name} is {value:.4}, the gate is {} {}", gate.operator.sign(), gate.threshold))
+            let wanted = format!("the gate is {} {}", gate.operator.sign(), gate.threshold);
+            match report.value(name) {
+                Some(value) => (!gate.holds(value)).then(|| format!("{name} is {value:.4}, {wanted}")),
+                None => Some(format!("{name} is not measured for {}, or not defined for these rows; {wanted}", report.task.name())),
+            }
         })
         .collect();
     if missed.is_empty() {

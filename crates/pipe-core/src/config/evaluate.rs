@@ -153,8 +153,8 @@ impl From<Gate> for String {
 
 impl EvaluateConfig {
     /// What the summary names.
-    pub fn metrics(&self, task: Task) -> Vec<String> {
-        self.metrics.clone().unwrap_or_else(|| headline(task).iter().map(|&name| name.to_owned()).collect())
+    pub fn metrics(&self, task: Task, labels: &[String]) -> Vec<String> {
+        self.metrics.clone().unwrap_or_else(|| headline(task, labels).iter().map(|&name| name.to_owned()).collect())
     }
 
     pub(super) fn check(&self) -> Result<(), Complaint> {

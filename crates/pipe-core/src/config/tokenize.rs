@@ -153,25 +153,31 @@ impl TokenizeConfig {
             return Err(Complaint::new("max_length", "`max_length` must be at least 4: the special tokens alone take up to 3"));
         }
         in_range("max_skipped_ratio", self.max_skipped_ratio.unwrap_or(0.0), 0.0..=1.0)?;
-        if self.padding == Padding::MaxLength && (self.packing || matches!(self.task, Some(Task::CausalLm))) {
-            return Err(Complaint::new("padding", "language models are padded per batch").hint("remove `padding`"));
-        }
         if let (Some(stride), Some(length)) = (self.doc_stride, self.max_length)
             && stride + 4 > length
         {
             return Err(Complaint::new("doc_stride", format!("`doc_stride: {stride}` leaves no room in windows of {length} tokens"))
                 .hint("it is what two windows share: set it well below `max_length`"));
         }
-        for (setting, set, task) in [
+        self.task.map_or(Ok(()), |task| self.check_task(task))
+    }
+
+    /// Settings that have no meaning for a task are refused, not passed over.
+    pub fn check_task(&self, task: Task) -> Result<(), Complaint> {
+        for (setting, set, of) in [
             ("label_all_tokens", self.label_all_tokens, Task::TokenClassification),
             ("doc_stride", self.doc_stride.is_some(), Task::QuestionAnswering),
             ("packing", self.packing, Task::CausalLm),
             ("completion_only_loss", self.completion_only_loss.is_some(), Task::CausalLm),
             ("chat_template", self.chat_template.is_some(), Task::CausalLm),
         ] {
-            if set && self.task.is_some_and(|of| of != task) {
-                return Err(Complaint::new(setting, format!("`{setting}` is for the task {}", task.name())).hint(format!("remove `{setting}`")));
+            if set && task != of {
+                return Err(Complaint::new(setting, format!("`{setting}` is for the task {}, these rows are for {}", of.name(), task.name()))
+                    .hint(format!("remove `{setting}`")));
             }
+        }
+        if task == Task::CausalLm && self.padding == Padding::MaxLength {
+            return Err(Complaint::new("padding", "language models are padded per batch").hint("remove `padding`"));
         }
         Ok(())
     }

@@ -65,7 +65,8 @@ impl GenerationConfig {
             return Err(Complaint::new(of("max_new_tokens"), "at least one token is generated"));
         }
         for (name, value) in [("temperature", self.temperature), ("repetition_penalty", self.repetition_penalty)] {
-            if !(value > 0.0 && value.is_finite()) {
+            // Scores have 32 bits.
+            if !(value as f32 > 0.0 && (value as f32).is_finite()) {
                 let complaint = Complaint::new(of(name), format!("`{}` must be above 0", of(name)));
                 return Err(if name == "temperature" { complaint.hint("`do_sample: false` always takes the likeliest token") } else { complaint });
             }

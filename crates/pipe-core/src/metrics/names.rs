@@ -98,27 +98,35 @@ pub const fn names(family: MetricFamily) -> &'static [&'static str] {
     }
 }
 
-/// What the tasks measure.
-pub fn family(task: Task) -> MetricFamily {
+/// Whether classes of tokens are parts of entities: `O`, `B-PER`, `I-PER`, … Others, such as parts of speech, are each by themselves.
+fn are_parts_of_entities(labels: &[String]) -> bool {
+    let is_part = |label: &String| label.split_once('-').is_some_and(|(prefix, _)| matches!(prefix, "B" | "I" | "E" | "S"));
+    labels.iter().any(is_part) && labels.iter().all(|label| label == "O" || is_part(label))
+}
+
+/// What a task over these classes measures.
+pub fn family(task: Task, labels: &[String]) -> MetricFamily {
     match task {
         Task::SequenceClassification => MetricFamily::Classification,
         Task::MultiLabelClassification => MetricFamily::MultiLabel,
         Task::Regression => MetricFamily::Regression,
-        Task::TokenClassification => MetricFamily::Entities,
+        Task::TokenClassification if are_parts_of_entities(labels) => MetricFamily::Entities,
+        Task::TokenClassification => MetricFamily::Classification,
         Task::QuestionAnswering => MetricFamily::QuestionAnswering,
         Task::CausalLm => MetricFamily::LanguageModel,
     }
 }
 
 /// What is told of an evaluation in a line.
-pub fn headline(task: Task) -> &'static [&'static str] {
-    match task {
-        Task::SequenceClassification => &["accuracy", "f1_macro"],
-        Task::MultiLabelClassification => &["f1_micro", "f1_macro"],
-        Task::Regression => &["mse", "pearson", "spearman"],
-        Task::TokenClassification => &["precision", "recall", "f1", "accuracy"],
-        Task::QuestionAnswering => &["exact_match", "f1"],
-        Task::CausalLm => &["perplexity", "accuracy"],
+pub fn headline(task: Task, labels: &[String]) -> &'static [&'static str] {
+    match family(task, labels) {
+        MetricFamily::Classification => &["accuracy", "f1_macro"],
+        MetricFamily::MultiLabel => &["f1_micro", "f1_macro"],
+        MetricFamily::Regression => &["mse", "pearson", "spearman"],
+        MetricFamily::Entities => &["precision", "recall", "f1", "accuracy"],
+        MetricFamily::QuestionAnswering => &["exact_match", "f1"],
+        MetricFamily::LanguageModel => &["perplexity", "accuracy"],
+        MetricFamily::GeneratedText => &["bleu", "rougeL", "chrf", "exact_match"],
     }
 }
 

@@ -111,7 +111,20 @@ impl IngestReport {
         if rejected as f64 <= limits.max_ratio * read as f64 && limits.max_count.is_none_or(|max| rejected <= max) {
             return Ok(());
         }
-        let hint = if self.rejected.contains_key("invalid_encoding") {
+        // The commonest reason first: others may follow from it.
+        let commonest = self.rejected.iter().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason);
+        let of_form = match commonest {
+            Some("missing_column") => Some("the records lack a column that `columns:` names: compare the names, upper and lower case count"),
+            Some("invalid_answers") => Some(
+                "`answers` are {\"text\": […], \"answer_start\": […]}, in characters, each text at its start in the context; empty lists for none",
+            ),
+            Some("invalid_messages") => Some("`messages` are a list of {\"role\": …, \"content\": …}"),
+            Some("misaligned_tags") => Some("each word in `tokens` needs one tag in `tags`"),
+            _ => None,
+        };
+        let hint = if let Some(hint) = of_form {
+            hint
+        } else if self.rejected.contains_key("invalid_encoding") {
             "is `encoding:` right? files from spreadsheets are often windows-1252 or mac-roman, and `auto` finds out; or raise `rejects: { max_ratio: … }`"
         } else if self.rejected.contains_key("personal_data") {
             "ids, classes and numbers are not scrubbed in part: say what is to happen to the column in `scrub: { columns: { … } }`, for example hmac or keep"

@@ -62,7 +62,9 @@ pub(super) fn of_cell<'c>(cell: &mut Cell<'c>, kind: Kind) -> Result<Value<'c>, 
         Kind::Value if cell == Cell::Missing => Err(Reason::MissingColumn),
         Kind::Value => match extra(cell, ColumnType::Float)? {
             // One zero, however it was written.
-            Value::Float(number) => Ok(Value::Float(number + 0.0)),
+            Value::Float(number) if number.abs() <= f32::MAX.into() => Ok(Value::Float(number + 0.0)),
+            // Models compute in 32 bits.
+            Value::Float(_) => Err(Reason::WrongType),
             _ => Err(Reason::MissingValue),
         },
         Kind::Tokens => lists::words(cell).map(Value::Texts),

@@ -8,6 +8,7 @@ use pipe_core::{Error, Result, batches_by_length};
 use rayon::prelude::*;
 
 use super::{PredictionCounts, Scoring, TextPipeline, Texts};
+use crate::tokenize::Turn;
 
 /// Most rows that are written at once.
 const ROWS: usize = 32;
@@ -16,6 +17,13 @@ const ROWS: usize = 32;
 const SLOTS: usize = 8;
 
 impl TextPipeline {
+    /// Chats up to where the assistant is to answer.
+    fn rendered(&self, ids: &[String], chats: Vec<Vec<Turn>>) -> Result<Vec<String>> {
+        let template = self.template.as_ref().ok_or_else(|| Error::usage("the model was not tuned on chats, and these rows are some"))?;
+        let text = |(id, chat): (&String, Vec<Turn>)| template.render(&chat, true).map_err(|error| error.of_row(id));
+        ids.iter().zip(chats).map(text).collect()
+    }
+
     /// The tokens that a text is to follow, and whether its beginning was cut off for want of room.
     fn prompt(&self, text: &str, is_chat: bool, longest: usize) -> Result<(Vec<u32>, bool)> {
         let ids = if is_chat { self.encoder.ids(text, false)? } else { self.encoder.prompt(text)? };
@@ -40,18 +48,26 @@ impl Scoring<'_> {
         let pipeline = self.pipeline;
         // What ended the texts that it learned from ends those that it writes, whatever else does.
         let mut eos: Vec<u32> = model.eos_token_ids().to_vec();
-        eos.extend(pipeline.encoder.eos().map(|id| id as u32).filter(|id| !model.eos_token_ids().contains(id)));
+        let learned = [pipeline.provenance.tokenize.eos_token_id, pipeline.encoder.eos().map(|id| id as u32)];
+        for id in learned.into_iter().flatten() {
+            if !eos.contains(&id) {
+                eos.push(id);
+            }
+        }
         let config = &GenerationConfig { eos_token_id: config.eos_token_id.clone().or(Some(eos)), ..config.clone() };
         let (prompts, is_chat, references) = match texts {
-            Texts::Prompts { prompts, references } => (prompts, false, references),
-            Texts::Single(prompts) => (prompts, false, None),
-            Texts::Chats { chats, references } => {
-                let template = pipeline
-                    .template
-                    .as_ref()
-                    .ok_or_else(|| Error::input("the model's tokenizer has no chat template").hint("set `chat_template` in the tokenize stage"))?;
-                (chats.iter().map(|chat| template.render(chat, true)).collect::<Result<Vec<_>>>()?, true, references)
+            // A model of chats is asked as in a chat.
+            Texts::Single(texts) if pipeline.template.is_some() => {
+                let references = vec![None; texts.len()];
+                let asked = |text| vec![Turn { role: "user".into(), content: text }];
+                (pipeline.rendered(&ids, texts.into_iter().map(asked).collect())?, true, references)
             }
+            Texts::Single(prompts) => {
+                let references = vec![None; prompts.len()];
+                (prompts, false, references)
+            }
+            Texts::Prompts { prompts, references } => (prompts, false, references),
+            Texts::Chats { chats, references } => (pipeline.rendered(&ids, chats)?, true, references),
             _ => return Err(Error::usage("the model writes texts, and these rows are no prompts")),
         };
         // Room for what is written, but never all of it.
@@ -61,15 +77,17 @@ impl Scoring<'_> {
         if let Some(at) = prompts.iter().position(|(ids, _)| ids.is_empty()) {
             return Err(Error::input(format!("the prompt of row {} has no token", ids[at])));
         }
-        let lengths: Vec<u32> = prompts.iter().map(|(ids, _)| (ids.len() + config.max_new_tokens) as u32).collect();
+        let lengths: Vec<u32> =
+            prompts.iter().map(|(ids, _)| ids.len().saturating_add(config.max_new_tokens).min(model.max_length()) as u32).collect();
         let order: Vec<usize> = (0..prompts.len()).collect();
         let mut written: Vec<Option<(String, &'static str, i32)>> = vec![None; prompts.len()];
         for rows in batches_by_length(&lengths, &order, ROWS, pipeline.tokens_per_batch * SLOTS) {
             let batch: Vec<Prompt> = rows.iter().map(|&row| Prompt { row: row_number(&ids[row]), ids: prompts[row].0.clone() }).collect();
-            let mut decode = |tokens: &[u32]| pipeline.encoder.decode(tokens).unwrap_or_default();
+            // A stop string may be a special token.
+            let mut decode = |tokens: &[u32]| pipeline.encoder.decode(tokens, true).unwrap_or_default();
             let made = generate(model, &batch, config, &mut decode, self.progress)?;
             for (&row, generation) in rows.iter().zip(made) {
-                let text = pipeline.encoder.decode(&generation.tokens)?;
+                let text = pipeline.encoder.decode(&generation.tokens, false)?;
                 written[row] = Some((text, generation.finish_reason.name(), generation.tokens.len() as i32));
             }
             self.done += rows.len() as u64;
@@ -77,13 +95,12 @@ impl Scoring<'_> {
         }
         let written: Vec<(String, &'static str, i32)> = written.into_iter().flatten().collect();
         let written_text = StringArray::from_iter_values(written.iter().map(|(text, ..)| text));
-        let references = (0..written.len()).map(|row| references.as_ref().map(|references| references[row].as_str()));
         Ok(vec![
             Arc::new(StringArray::from(ids)),
             Arc::new(written_text),
             Arc::new(StringArray::from_iter_values(written.iter().map(|(_, reason, _)| reason))),
             Arc::new(Int32Array::from_iter_values(written.iter().map(|(.., tokens)| *tokens))),
-            Arc::new(references.collect::<StringArray>()),
+            Arc::new(StringArray::from(references)),
         ])
     }
 }

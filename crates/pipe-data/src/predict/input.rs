@@ -24,12 +24,12 @@ pub enum Texts {
     /// With the completions that are known, to compare with.
     Prompts {
         prompts: Vec<String>,
-        references: Option<Vec<String>>,
+        references: Vec<Option<String>>,
     },
     /// Up to the turn that is to be written, with what was said there where that is known.
     Chats {
         chats: Vec<Vec<Turn>>,
-        references: Option<Vec<String>>,
+        references: Vec<Option<String>>,
     },
 }
 
@@ -42,10 +42,10 @@ impl InputRows {
             Task::QuestionAnswering => Texts::Questions { questions: strings(batch, "question")?, contexts: strings(batch, "context")? },
             Task::CausalLm if has("messages") => chats(messages(batch)?),
             Task::CausalLm if has("prompt") => {
-                let references = has("completion").then(|| strings(batch, "completion")).transpose()?;
+                let references = strings(batch, "completion")?.into_iter().map(Some).collect();
                 Texts::Prompts { prompts: strings(batch, "prompt")?, references }
             }
-            Task::CausalLm => Texts::Prompts { prompts: strings(batch, "text")?, references: None },
+            Task::CausalLm => Texts::Prompts { prompts: strings(batch, "text")?, references: vec![None; batch.num_rows()] },
             _ if has("text_pair") => Texts::Pairs(strings(batch, "text")?, strings(batch, "text_pair")?),
             _ => Texts::Single(strings(batch, "text")?),
         };
@@ -54,11 +54,6 @@ impl InputRows {
 
     /// Adds rows of the same kind.
     pub(super) fn extend(&mut self, other: InputRows) -> Result<()> {
-        fn more<T>(to: &mut Option<Vec<T>>, from: Option<Vec<T>>) {
-            if let (Some(to), Some(from)) = (to, from) {
-                to.extend(from);
-            }
-        }
         self.ids.extend(other.ids);
         match (&mut self.texts, other.texts) {
             (Texts::Single(texts), Texts::Single(more)) => texts.extend(more),
@@ -73,11 +68,11 @@ impl InputRows {
             }
             (Texts::Prompts { prompts, references }, Texts::Prompts { prompts: more_prompts, references: known }) => {
                 prompts.extend(more_prompts);
-                more(references, known);
+                references.extend(known);
             }
             (Texts::Chats { chats, references }, Texts::Chats { chats: more_chats, references: known }) => {
                 chats.extend(more_chats);
-                more(references, known);
+                references.extend(known);
             }
             _ => return Err(Error::internal("rows of two kinds in one split")),
         }
@@ -102,8 +97,12 @@ impl InputRows {
                 clean(questions, "question")?;
                 clean(contexts, "context")?;
             }
-            Texts::Prompts { prompts, .. } => clean(prompts, "prompt")?,
-            Texts::Chats { chats, .. } => {
+            Texts::Prompts { prompts, references } => {
+                clean(prompts, "prompt")?;
+                clean_references(references, &mut clean)?;
+            }
+            Texts::Chats { chats, references } => {
+                clean_references(references, &mut clean)?;
                 for chat in chats {
                     let mut contents: Vec<String> = chat.iter_mut().map(|turn| std::mem::take(&mut turn.content)).collect();
                     clean(&mut contents, "messages")?;
@@ -119,16 +118,17 @@ impl InputRows {
     }
 }
 
+/// What should have been written is written beside what was.
+fn clean_references(references: &mut [Option<String>], clean: &mut dyn FnMut(&mut Vec<String>, &str) -> Result<()>) -> Result<()> {
+    let mut known: Vec<String> = references.iter_mut().filter_map(|reference| reference.as_mut().map(std::mem::take)).collect();
+    clean(&mut known, "completion")?;
+    references.iter_mut().flatten().zip(known).for_each(|(reference, text)| *reference = text);
+    Ok(())
+}
+
 /// The last turn of an assistant is what is to be written.
-fn chats(chats: Vec<Vec<Turn>>) -> Texts {
-    let known = |chat: &Vec<Turn>| chat.last().is_some_and(|turn| turn.role == "assistant");
-    let all_known = chats.iter().all(known);
-    let (mut asked, mut references) = (Vec::with_capacity(chats.len()), Vec::new());
-    for mut chat in chats {
-        if known(&chat) {
-            references.extend(chat.pop().map(|turn| turn.content));
-        }
-        asked.push(chat);
-    }
-    Texts::Chats { chats: asked, references: all_known.then_some(references) }
+fn chats(mut chats: Vec<Vec<Turn>>) -> Texts {
+    let last = |chat: &mut Vec<Turn>| chat.pop_if(|turn| turn.role == "assistant").map(|turn| turn.content);
+    let references = chats.iter_mut().map(last).collect();
+    Texts::Chats { chats, references }
 }

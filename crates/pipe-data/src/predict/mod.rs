@@ -34,6 +34,9 @@ pub use texts::evaluate_texts;
 /// Rows sorted by length together: many enough for uniform batches, few enough for bounded memory.
 const WINDOW_ROWS: usize = 8192;
 
+/// Questions whose windows are scored together: a long context has many.
+const QUESTIONS: usize = 256;
+
 /// Columns of the output whose values rarely repeat.
 const PLAIN: [&str; 1] = ["id"];
 
@@ -79,8 +82,8 @@ impl TextPipeline {
         let encoder = TextEncoder::reopen(folder, &provenance.tokenize)?;
         let needed = scrub.filter(|_| already != Some(provenance.scrub_digest.as_str()));
         let scrubber = needed.map(|access| scrubber(&provenance, access)).transpose()?;
-        let template = (provenance.task == Task::CausalLm).then(|| ChatTemplate::open(folder, provenance.tokenize.chat_template.as_deref()).ok());
-        Ok(TextPipeline { provenance, encoder, scrubber, template: template.flatten(), tokens_per_batch })
+        let template = provenance.tokenize.chat.then(|| ChatTemplate::open(folder, provenance.tokenize.chat_template.as_deref())).transpose()?;
+        Ok(TextPipeline { provenance, encoder, scrubber, template, tokens_per_batch })
     }
 
     pub fn labels(&self) -> &[String] {
@@ -272,6 +275,22 @@ impl Scoring<'_> {
     }
 
     fn questions(&mut self, ids: Vec<String>, questions: &[String], contexts: &[String], counts: &mut PredictionCounts) -> Result<Vec<ArrayRef>> {
+        let mut found = vec![AnswerSearch::default(); ids.len()];
+        for first in (0..ids.len()).step_by(QUESTIONS) {
+            let some = first..(first + QUESTIONS).min(ids.len());
+            self.answers(&ids[some.clone()], &questions[some.clone()], &contexts[some.clone()], &mut found[some], counts)?;
+        }
+        Ok(output::answers(ids, contexts, &found, self.pipeline.provenance.tokenize.no_answers))
+    }
+
+    fn answers(
+        &mut self,
+        ids: &[String],
+        questions: &[String],
+        contexts: &[String],
+        found: &mut [AnswerSearch],
+        counts: &mut PredictionCounts,
+    ) -> Result<()> {
         let encoder = &self.pipeline.encoder;
         let windows: Vec<Vec<WindowTokens>> = questions
             .par_iter()
@@ -290,12 +309,11 @@ impl Scoring<'_> {
             }
         }
         let logits = self.logits(&rows, Some(&slots), &|window| ids[question_of[window]].clone(), ids.len() as u64)?;
-        let mut found = vec![AnswerSearch::default(); ids.len()];
         for ((question, offsets), logits) in question_of.iter().zip(&offsets).zip(&logits) {
             let pairs: Vec<[i32; 2]> = offsets.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
             found[*question].add(logits, &pairs);
         }
-        Ok(output::answers(ids, contexts, &found, self.pipeline.provenance.tokenize.no_answers))
+        Ok(())
     }
 
     fn check_lengths(&self, ids: &[String], rows: &[EncodedRow]) -> Result<()> {

@@ -1,14 +1,18 @@
 //! Chats as texts, by a Jinja template as tokenizers carry it.
 //!
 //! What templates may use is what transformers gives them: blocks are trimmed, strings have Python's methods, and there are
-//! `raise_exception`, `strftime_now` and `tojson`.
+//! `raise_exception` and `tojson`. There is no `strftime_now`: today's date would make other tokens of the same rows tomorrow, and
+//! templates that ask whether it is there have a date of their own.
 
+use std::io;
 use std::path::Path;
 
+use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 use pipe_core::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 /// One turn of a chat. No `Debug`: raw text.
 #[derive(Clone, Serialize)]
@@ -59,10 +63,7 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        // The date would make other tokens of the same rows tomorrow.
-        environment.add_function("strftime_now", |_format: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the template asks for today's date"))
-        });
+        environment.add_filter("tojson", to_json);
         environment
             .add_template_owned(NAME, template)
             .map_err(|e| Error::input(format!("the chat template cannot be read (line {}): {}", e.line().unwrap_or(0), e.kind())))?;
@@ -73,10 +74,18 @@ impl ChatTemplate {
     pub fn render(&self, turns: &[Turn], add_generation_prompt: bool) -> Result<String> {
         let template = self.environment.get_template(NAME).map_err(|_| Error::internal("the chat template is gone"))?;
         let text = template.render(context! {
-            messages => turns, add_generation_prompt => add_generation_prompt, bos_token => self.bos, eos_token => self.eos,
+            messages => turns, add_generation_prompt => add_generation_prompt, tools => (), documents => (), bos_token => self.bos, eos_token => self.eos,
         });
         // Its own message may quote a turn.
         text.map_err(|e| Error::input(format!("the chat template fails on a chat (line {}): {}", e.line().unwrap_or(0), e.kind())))
+    }
+
+    /// What stands after an answer; absent where that cannot be told.
+    pub fn after_answers(&self) -> Option<String> {
+        const ANSWER: &str = "answer";
+        let turn = |role: &str, content: &str| Turn { role: role.into(), content: content.into() };
+        let text = self.render(&[turn("user", "question"), turn("assistant", ANSWER)], false).ok()?;
+        Some(text[text.rfind(ANSWER)? + ANSWER.len()..].to_owned())
     }
 
     /// The text of a chat, and the parts of it, in bytes, that the assistant says, with what ends each.
@@ -98,6 +107,39 @@ impl ChatTemplate {
     }
 }
 
+/// As Python's `json.dumps(…, ensure_ascii=False)` writes it, which is what transformers' templates get.
+fn to_json(value: &minijinja::Value, kwargs: Kwargs) -> Result<minijinja::Value, minijinja::Error> {
+    let indent: Option<usize> = kwargs.get("indent")?;
+    let failed = |_| minijinja::Error::new(ErrorKind::BadSerialization, "a value that is no JSON");
+    let mut out = Vec::new();
+    let written = match indent {
+        Some(width) => {
+            let indent = " ".repeat(width);
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(indent.as_bytes())))
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, PythonFormatter)),
+    };
+    written.map_err(failed)?;
+    Ok(minijinja::Value::from_safe_string(String::from_utf8_lossy(&out).into_owned()))
+}
+
+/// A space after each comma and colon.
+struct PythonFormatter;
+
+impl Formatter for PythonFormatter {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +158,16 @@ mod tests {
         let said: Vec<&str> = answers.iter().map(|&(start, end)| &text[start..end]).collect();
         assert_eq!(said, ["Hello, 你好<|im_end|>\n", "Bye!<|im_end|>\n"]);
         assert_eq!(template.render(&turns[..1], true).unwrap(), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    }
+
+    #[test]
+    fn json_is_python_s_and_a_date_is_not_there() {
+        let template = |text: &str| ChatTemplate::compile(text.into(), String::new(), String::new()).unwrap();
+        let turns = [turn("user", "it's <b> 中")];
+        assert_eq!(template("{{ messages | tojson }}").render(&turns, false).unwrap(), r#"[{"role": "user", "content": "it's <b> 中"}]"#);
+        let guarded = template("{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %} {{ tools is none }}");
+        assert!(guarded.render(&turns, false).unwrap().to_lowercase().ends_with("2024 true"));
+        assert_eq!(template(CHATML).after_answers().unwrap(), "<|im_end|>\n");
     }
 
     #[test]

@@ -114,6 +114,8 @@ impl TextEncoder {
             text_pair,
             doc_stride: None,
             no_answers: false,
+            eos_token_id: None,
+            chat: false,
             chat_template: config.chat_template.clone(),
             tokenizer: digest::of_bytes(&content),
         };
@@ -183,6 +185,12 @@ impl TextEncoder {
         Ok(ids)
     }
 
+    /// The first special token of a text.
+    pub(super) fn first_special(&self, text: &str) -> Option<i32> {
+        let special = |id: &i32| self.whole.id_to_token(*id as u32).is_some_and(|token| self.whole.get_added_vocabulary().is_special_token(&token));
+        self.ids(text, false).ok()?.into_iter().find(special)
+    }
+
     /// The token that ends a text, where the tokenizer has or names one.
     pub fn eos(&self) -> Option<i32> {
         self.eos
@@ -200,9 +208,9 @@ impl TextEncoder {
         Ok(PlacedTokens { ids: encoding.get_ids().iter().map(|&id| id as i32).collect(), places: encoding.get_offsets().to_vec() })
     }
 
-    /// A text of tokens.
-    pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.whole.decode(ids, true).map_err(|_| Error::stage("the tokenizer cannot decode what the model wrote"))
+    /// A text of tokens, special ones left out unless `special`.
+    pub fn decode(&self, ids: &[u32], special: bool) -> Result<String> {
+        self.whole.decode(ids, !special).map_err(|_| Error::stage("the tokenizer cannot decode what the model wrote"))
     }
 
     /// A row of given words, and the word that each of its tokens is of.

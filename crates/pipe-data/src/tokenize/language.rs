@@ -31,7 +31,8 @@ impl LanguageModelling<'_> {
         let has = |column: &str| batch.column_by_name(column).is_some();
         if has("messages") {
             let chats = messages(batch)?;
-            return self.tuned(chats.into_par_iter().map(|chat| self.chat(&chat)), skipped);
+            let ids = strings(batch, "id")?;
+            return self.tuned(chats.into_par_iter().zip(ids).map(|(chat, id)| self.chat(&chat).map_err(|error| error.of_row(&id))), skipped);
         }
         if has("prompt") {
             let (prompts, completions) = (strings(batch, "prompt")?, strings(batch, "completion")?);
@@ -39,15 +40,17 @@ impl LanguageModelling<'_> {
         }
         let texts = strings(batch, "text")?;
         let rows: Vec<Vec<TokenRow>> = texts.into_par_iter().enumerate().map(|(source, text)| self.document(source, &text)).collect::<Result<_>>()?;
+        skipped.extend(rows.iter().enumerate().filter(|(_, pieces)| pieces.is_empty()).map(|(source, _)| source));
         Ok(rows.into_iter().flatten().collect())
     }
 
     /// A document in as many rows as it needs: nothing of it is lost.
     fn document(&self, source: usize, text: &str) -> Result<Vec<TokenRow>> {
         let ids = self.encoder.document(text)?;
-        let pieces = ids.chunks(self.encoder.tokenization().max_length);
-        Ok(pieces
-            // One token alone has nothing before it.
+        // Of like lengths: one token alone would have nothing before it.
+        let pieces = ids.len().div_ceil(self.encoder.tokenization().max_length).max(1);
+        Ok(ids
+            .chunks(ids.len().div_ceil(pieces).max(1))
             .filter(|piece| piece.len() > 1)
             .map(|piece| TokenRow { source, tokens: encoded(piece.to_vec(), 0), target: Target::Tokens(piece.to_vec()) })
             .collect())

@@ -32,7 +32,7 @@ use arrow_array::{Array, RecordBatch};
 use pipe_core::cache::{Artifact, ShardKey, Shards};
 use pipe_core::config::{StageKind, TokenizeConfig};
 use pipe_core::provenance::{Provenance, Tokenization};
-use pipe_core::{Error, IoContext, Progress, Result, Summary};
+use pipe_core::{Error, IoContext, Progress, Result, Summary, Task};
 
 use serde_json::json;
 
@@ -69,6 +69,7 @@ pub fn run(
         None => return Err(Error::input("there are no rows to tokenize")),
     };
     let task = task_of(config.task, &columns)?;
+    config.check_task(task).map_err(|complaint| Error { hint: complaint.hint, ..Error::usage(complaint.message) })?;
     let labels: Vec<String> = read_json(&rows.path.join("labels.json"))?;
     let policy: ScrubPolicy = read_json(&rows.path.join("scrub.json"))?;
     let carried = out.join(TOKENIZER_FOLDER);
@@ -98,9 +99,10 @@ pub fn run(
     let done = tokenizing.done;
     let written = report.splits.iter().map(|(split, tokens)| (split.clone(), tokens.rows)).collect();
     let scrub = serde_json::to_value(&policy).expect("plain data");
-    let labels = if task.has_classes() { labels } else { Vec::new() };
+    let labels = if task.has_classes() { labels.clone() } else { Vec::new() };
     let no_answers = report.splits.values().any(|split| split.unanswered > 0);
-    let tokenization = Tokenization { no_answers, ..encoder.tokenization().clone() };
+    let eos_token_id = shaper.ending().filter(|_| task == Task::CausalLm).map(|id| id as u32);
+    let tokenization = Tokenization { no_answers, eos_token_id, chat: shaper.is_of_chats(), ..encoder.tokenization().clone() };
     Provenance::new(task, labels, tokenization, scrub, policy.digest()).write(out)?;
     let path = out.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report).expect("plain data")).doing("write", &path)?;

@@ -99,7 +99,7 @@ impl TokenReport {
                     tokens.skipped_ids.join(", "),
                     if tokens.skipped_rows > tokens.skipped_ids.len() as u64 { ", …" } else { "" }
                 ))
-                .hint("raise `max_length`, so that there is room beside the prompt or the question; or allow more with `max_skipped_ratio`"));
+                .hint("prompts and questions need room beside them: raise `max_length`, or lower `doc_stride`; chats need turns of the role `assistant` that the template writes; `max_skipped_ratio` allows more"));
             }
         }
         Ok(())

@@ -21,17 +21,7 @@ const DOC_STRIDE: usize = 128;
 /// The task of rows with these columns, and whether they can be for it.
 pub(crate) fn task_of(wanted: Option<Task>, columns: &Schema) -> Result<Task> {
     let has = |column: &str| columns.field_with_name(column).is_ok();
-    let task = wanted.unwrap_or_else(|| {
-        let by_column = [
-            ("question", Task::QuestionAnswering),
-            ("tokens", Task::TokenClassification),
-            ("messages", Task::CausalLm),
-            ("prompt", Task::CausalLm),
-            ("labels", Task::MultiLabelClassification),
-            ("value", Task::Regression),
-        ];
-        by_column.into_iter().find_map(|(column, task)| has(column).then_some(task)).unwrap_or_default()
-    });
+    let task = wanted.or_else(|| Task::of_columns(has)).unwrap_or_default();
     let text = |column: &'static str| (column, "a text");
     let needed = match task {
         Task::QuestionAnswering => vec![text("question"), text("context")],
@@ -128,6 +118,17 @@ impl<'s> Shaper<'s> {
             completion_only: config.completion_only_loss.unwrap_or(true),
             template,
         })
+    }
+
+    /// The rows are chats.
+    pub(super) fn is_of_chats(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The token that ends what is learned: of chats what their template puts after an answer.
+    pub(super) fn ending(&self) -> Option<i32> {
+        let of_chats = self.template.as_ref().and_then(|template| self.encoder.first_special(&template.after_answers()?));
+        of_chats.or_else(|| self.encoder.eos())
     }
 
     /// All that rows of tokens follow from beside the rows themselves.

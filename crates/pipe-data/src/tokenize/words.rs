@@ -1,5 +1,7 @@
 //! Token classification: labels of words, put to their tokens.
 
+use std::borrow::Cow;
+
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use pipe_core::{Error, Result};
@@ -26,13 +28,22 @@ pub(super) fn rows(encoder: &TextEncoder, batch: &RecordBatch, labels: &[String]
             for (at, word) in word_of.iter().enumerate() {
                 let first = at == 0 || word_of[at - 1] != *word;
                 ids.push(match word {
-                    Some(word) if first || all_tokens => class_id(labels, &tags[*word])?,
+                    Some(word) if first => class_id(labels, &tags[*word])?,
+                    Some(word) if all_tokens => class_id(labels, &inside(labels, &tags[*word]))?,
                     _ => IGNORED,
                 });
             }
             Ok(TokenRow { source, tokens, target: Target::Tokens(ids) })
         })
         .collect()
+}
+
+/// The tag of the rest of a word: a second `B-` would begin another entity.
+fn inside<'t>(labels: &[String], tag: &'t str) -> Cow<'t, str> {
+    match tag.strip_prefix("B-").map(|kind| format!("I-{kind}")) {
+        Some(inside) if labels.contains(&inside) => inside.into(),
+        _ => tag.into(),
+    }
 }
 
 pub(super) fn class_id(labels: &[String], name: &str) -> Result<i32> {

@@ -125,6 +125,9 @@ impl ModelConfig {
         raw.insert("pad_token_id".into(), tokens.pad_token_id.into());
         raw.entry("vocab_size").or_insert_with(|| tokens.vocab_size.into());
         raw.entry("model_type").or_insert_with(|| "bert".into());
+        if let Some(id) = tokens.eos_token_id {
+            raw.entry("eos_token_id").or_insert_with(|| id.into());
+        }
         // The classes' own defaults are ids of another tokenizer.
         for name in ["bos_token_id", "eos_token_id"] {
             raw.entry(name).or_insert(Value::Null);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use pipe_core::metrics::headline;
 use pipe_core::{Error, Evaluation, Progress, Report, Result};
 use serde_json::{Value, json};
 
@@ -63,17 +64,18 @@ impl Trainer<'_> {
             loss.into_iter().chain(report.metrics.iter().map(|(name, value)| (format!("eval_{name}"), json!(value)))).collect();
         self.log(values)?;
         let name = self.config.best_metric();
-        let value = report.value(&name).ok_or_else(|| {
-            let known: Vec<&str> = report.metrics.keys().map(String::as_str).collect();
-            Error::usage(format!("`metric_for_best_model: {name}` is not measured for {}, or not defined for these rows", self.task.name()))
-                .hint(format!("measured are loss, {}", known.join(", ")))
-        })?;
         self.progress.note(&format!(
             "step {}: eval_loss {:.4}, {}",
             self.state.global_step,
             report.loss.unwrap_or(f64::NAN),
-            report.line(pipe_core::metrics::headline(self.task))
+            report.line(headline(self.task, &self.labels))
         ));
+        let Some(value) = report.value(&name) else {
+            // Such as a correlation while all predictions are alike.
+            self.progress.note(&format!("step {}: {name} is not defined for these predictions, which counts as no gain", self.state.global_step));
+            self.state.evaluations_without_gain += 1;
+            return Ok(false);
+        };
         if let Some(plateau) = self.state.plateau.as_mut().filter(|_| self.state.global_step > 0) {
             plateau.observe(value, self.config.best_is_greater(), &self.config.lr_scheduler_kwargs);
         }

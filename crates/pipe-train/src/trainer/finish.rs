@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipe_core::provenance;
-use pipe_core::{IoContext, Result, Summary};
+use pipe_core::{IoContext, Result, Summary, Task};
+use pipe_model::GENERATION_CONFIG_FILE;
 use serde_json::{Map, Value, json};
 
 use super::{TrainPaths, Trainer};
@@ -36,6 +37,12 @@ impl Trainer<'_> {
         if let Some(picture) = plot::training(&self.state.log_history) {
             let path = paths.out.join("training.svg");
             std::fs::write(&path, picture).doing("write", &path)?;
+        }
+        // It may name more tokens that end a text than config.json does.
+        if let Some(settings) =
+            paths.model.map(|model| model.join(GENERATION_CONFIG_FILE)).filter(|path| self.task == Task::CausalLm && path.is_file())
+        {
+            std::fs::copy(&settings, paths.out.join(GENERATION_CONFIG_FILE)).doing("copy", &settings)?;
         }
         let tokenizer = paths.tokens.join(pipe_data::tokenize::TOKENIZER_FOLDER);
         let files: Vec<PathBuf> = pipe_data::tokenize::tokenizer_files(&tokenizer).into_iter().map(PathBuf::from).collect();

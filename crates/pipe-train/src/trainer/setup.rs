@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use pipe_core::config::{IntervalStrategy, NewModel, TrainConfig};
+use pipe_core::metrics::{family, names};
 use pipe_core::provenance::{Provenance, Tokenization};
-use pipe_core::{BatchSource, Error, Progress, Result, Task};
+use pipe_core::{BatchSource, Error, Progress, Result, Task, unlabelled};
 use pipe_data::TokenSource;
 use pipe_model::ModelConfig;
 use tch::Device;
@@ -29,8 +30,9 @@ impl<'t> Trainer<'t> {
         let provenance = Provenance::read(paths.tokens)?;
         let (task, labels) = (task_of(config, provenance.task)?, provenance.labels);
         if task == Task::SequenceClassification && labels.len() < 2 {
-            return Err(no_labels(task));
+            return Err(unlabelled("train", task));
         }
+        check_metric(config, task, &labels)?;
         let train = TokenSource::open(paths.tokens, "train", paths.scratch)?;
         let validation = validation(config, paths)?;
         if train.rows() == 0 || validation.as_ref().is_some_and(|(_, rows)| rows.is_empty()) {
@@ -38,9 +40,9 @@ impl<'t> Trainer<'t> {
                 .hint("give ingest's `split:` larger shares, `by: stratified` where there are few rows, or more rows"));
         }
         if train.labels_of(&[0]).is_none() {
-            return Err(no_labels(task));
+            return Err(unlabelled("train", task));
         }
-        let rows = sampler::subset(train.rows(), config.max_train_samples, config.seed);
+        let rows = train.rows_of(sampler::subset(train.items(), config.max_train_samples, config.seed));
         let counts = if task.has_classes() { train.class_counts(&rows)? } else { Vec::new() };
         let (mut model, loaded) = start(config, paths.model, task, &provenance.tokenize, &labels, device, progress)?;
         model.config.pad_with(i64::from(provenance.tokenize.pad_token_id))?;
@@ -106,24 +108,21 @@ impl<'t> Trainer<'t> {
 
 /// What is learned of tokens that were made for `tokens`.
 fn task_of(config: &TrainConfig, tokens: Task) -> Result<Task> {
-    match config.task {
-        // The name of all three, as transformers has it.
-        Some(Task::SequenceClassification) if tokens.scores_rows() => Ok(tokens),
-        Some(task) if task != tokens => Err(Error::usage(format!("`task` is {}, the rows were tokenized for {}", task.name(), tokens.name()))
+    match config.task.filter(|task| !task.covers(tokens)) {
+        Some(task) => Err(Error::usage(format!("`task` is {}, the rows were tokenized for {}", task.name(), tokens.name()))
             .hint(format!("set `task: {}` in the tokenize stage, or map the columns that it needs in ingest", task.name()))),
-        _ => Ok(tokens),
+        None => Ok(tokens),
     }
 }
 
-fn no_labels(task: Task) -> Error {
-    let column = match task {
-        Task::MultiLabelClassification => "labels",
-        Task::Regression => "value",
-        Task::TokenClassification => "tags",
-        Task::QuestionAnswering => "answers",
-        Task::SequenceClassification | Task::CausalLm => "label",
-    };
-    Error::input("the rows to train on have no labels").hint(format!("name their column in ingest's `columns: {{ {column}: … }}`"))
+/// What picks the best model must be measured, and not be found missing after an epoch.
+fn check_metric(config: &TrainConfig, task: Task, labels: &[String]) -> Result<()> {
+    let (name, known) = (config.best_metric(), names(family(task, labels)));
+    if name == "loss" || known.contains(&name.as_str()) || config.eval_strategy == IntervalStrategy::No {
+        return Ok(());
+    }
+    Err(Error::usage(format!("`metric_for_best_model: {name}` is not measured for {}", task.name()))
+        .hint(format!("measured are loss, {}", known.join(", "))))
 }
 
 fn millions(count: usize) -> f64 {
@@ -150,7 +149,7 @@ fn validation(config: &TrainConfig, paths: &TrainPaths<'_>) -> Result<Option<(To
         return Ok(None);
     }
     let source = TokenSource::open(paths.tokens, "validation", paths.scratch)?;
-    let rows = sampler::subset(source.rows(), config.max_eval_samples, config.seed);
+    let rows = source.rows_of(sampler::subset(source.items(), config.max_eval_samples, config.seed));
     Ok(Some((source, rows)))
 }
 
