@@ -55,10 +55,11 @@ LLAMA = COMMON | {
     "pad_token_id": 3,
 }
 GPT2 = COMMON | {"n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 16, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
-# The rates of dropout, by the beginning of model_type.
+# The rates of dropout, by the beginning of model_type; of an encoder that classifies, the head's alone: its last layer computes the
+# first position here and all of them in transformers, so that a generator of random numbers would not be in step after it.
 RATES = {
-    "bert": ["hidden_dropout_prob", "attention_probs_dropout_prob"],
-    "distilbert": ["dropout", "attention_dropout", "seq_classif_dropout"],
+    "bert": ["classifier_dropout"],
+    "distilbert": ["seq_classif_dropout"],
     "gpt2": ["embd_pdrop", "resid_pdrop", "attn_pdrop"],
     "llama": ["attention_dropout"],
 }

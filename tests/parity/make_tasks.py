@@ -65,7 +65,7 @@ FAMILIES = {
     "mistral": LLAMA | {"model_type": "mistral", "sliding_window": 3, "rope_theta": 1000.0},
     "qwen2": LLAMA | {"model_type": "qwen2", "rope_theta": 200.0},
 }
-# The rates of dropout, by the family whose code has them.
+# The rates of dropout, by the family whose code has them; see make_families.py for encoders that classify rows.
 RATES = {
     "bert": ["hidden_dropout_prob", "attention_probs_dropout_prob"],
     "distilbert": ["dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"],
@@ -185,8 +185,14 @@ def logits_of(output, task):
     return torch.stack([output.start_logits, output.end_logits], -1) if task == "question-answering" else output.logits
 
 
+HEAD_RATES = {"bert": ["classifier_dropout"], "distilbert": ["seq_classif_dropout"]}
+
+
 def with_dropout(family, task, raw, model, inputs):
-    dropping = model_of(family, task, raw | {rate: 0.2 for rate in RATES[CODE.get(family, family)]}).train()
+    code = CODE.get(family, family)
+    classifies_rows = code in HEAD_RATES and task in ("multi-label-classification", "regression")
+    rates = (HEAD_RATES if classifies_rows else RATES)[code]
+    dropping = model_of(family, task, raw | {rate: 0.2 for rate in rates}).train()
     dropping.load_state_dict(model.state_dict())
     torch.manual_seed(7)
     with torch.no_grad():

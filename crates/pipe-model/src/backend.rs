@@ -37,7 +37,8 @@ pub trait Backend {
     /// `weight · x / sqrt(mean(x²) + eps)` over the last axis.
     fn rms_norm(&self, module: &str, x: &Self::Tensor, eps: f64) -> Result<Self::Tensor>;
 
-    /// Multi-head attention over `q` `[B, L, heads · dim]` and `k`, `v` `[B, L, kv_heads · dim]` → `[B, L, heads · dim]`.
+    /// Multi-head attention over `q` `[B, M, heads · dim]` and `k`, `v` `[B, L, kv_heads · dim]` → `[B, M, heads · dim]`. Where fewer
+    /// positions ask than are asked about, the mask has to say nothing of who asks.
     /// `mask` is what [`padding_mask`](Backend::padding_mask) or [`causal_mask`](Backend::causal_mask) gave.
     fn attention(&self, q: &Self::Tensor, k: &Self::Tensor, v: &Self::Tensor, mask: &Self::Tensor, spec: &AttentionSpec) -> Result<Self::Tensor>;
 
@@ -87,6 +88,9 @@ pub trait Backend {
 
     /// Some columns of the last axis.
     fn columns(&self, x: &Self::Tensor, columns: Range<i64>) -> Result<Self::Tensor>;
+
+    /// Some positions of all rows: `[B, L, H]` → `[B, tokens, H]`.
+    fn tokens(&self, x: &Self::Tensor, tokens: Range<i64>) -> Result<Self::Tensor>;
 
     /// `x[:, 0]`: `[B, L, H]` → `[B, H]`.
     fn first_token(&self, x: &Self::Tensor) -> Result<Self::Tensor>;

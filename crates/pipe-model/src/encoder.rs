@@ -57,13 +57,22 @@ impl EncoderNames {
     }
 }
 
-/// Token ids to hidden states `[B, L, H]`. Devlin et al. 2019, post-norm as in the original.
-pub(crate) fn encode<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+/// The positions whose hidden states are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positions {
+    All,
+    /// The first alone: the last layer has no other to compute, beyond their keys and values.
+    First,
+}
+
+/// Token ids to hidden states `[B, L, H]`, or `[B, 1, H]` of the first. Devlin et al. 2019, post-norm as in the original.
+pub(crate) fn encode<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>, wanted: Positions) -> Result<B::Tensor> {
     let names = EncoderNames::of(config.architecture);
     let mut hidden = embed(backend, config, names, inputs)?;
     let mask = backend.padding_mask(&inputs.attention_mask)?;
     for layer in 0..config.layers {
-        hidden = encoder_layer(backend, config, names, layer, &hidden, &mask)?;
+        let wanted = if layer + 1 == config.layers { wanted } else { Positions::All };
+        hidden = encoder_layer(backend, config, names, layer, &hidden, &mask, wanted)?;
     }
     Ok(hidden)
 }
@@ -94,6 +103,7 @@ fn encoder_layer<B: Backend>(
     layer: usize,
     hidden: &B::Tensor,
     mask: &B::Tensor,
+    wanted: Positions,
 ) -> Result<B::Tensor> {
     let of = |name: &str| format!("{}.{layer}.{name}", names.layers);
     let spec = AttentionSpec {
@@ -103,7 +113,11 @@ fn encoder_layer<B: Backend>(
         scale: (config.head_dim as f64).powf(-0.5),
         dropout: config.attention_dropout,
     };
-    let q = backend.linear(&of(names.query), hidden)?;
+    let asking = match wanted {
+        Positions::All => hidden.clone(),
+        Positions::First => backend.tokens(hidden, 0..1)?,
+    };
+    let q = backend.linear(&of(names.query), &asking)?;
     let k = backend.linear(&of(names.key), hidden)?;
     let v = backend.linear(&of(names.value), hidden)?;
     let context = backend.attention(&q, &k, &v, mask, &spec)?;
@@ -111,7 +125,7 @@ fn encoder_layer<B: Backend>(
     let (p, eps) = (config.hidden_dropout, config.norm_eps);
     // DistilBERT drops nothing here.
     let after_attention = if config.architecture == Architecture::DistilBert { 0.0 } else { p };
-    let attended = backend.residual_dropout_norm(&of(names.attention_norm), &projected, hidden, after_attention, eps)?;
+    let attended = backend.residual_dropout_norm(&of(names.attention_norm), &projected, &asking, after_attention, eps)?;
     let wide = backend.linear_activation(&of(names.wide), &attended, config.activation)?;
     let narrow = backend.linear(&of(names.narrow), &wide)?;
     backend.residual_dropout_norm(&of(names.output_norm), &narrow, &attended, p, eps)

@@ -5,7 +5,7 @@ use pipe_core::{Error, Result, Task};
 use serde_json::Value;
 
 use crate::decoder::{gpt2, llama};
-use crate::encoder::encode;
+use crate::encoder::{Positions, encode};
 use crate::{Activation, Architecture, Backend, ModelConfig, ModelInputs};
 
 /// What a model is to give.
@@ -47,10 +47,10 @@ impl Head {
     /// The forward pass of a whole model: `[B, classes]`; or, of a head that scores positions, `[B, L, scores]`, and
     /// `[N, scores]` where the inputs name N slots.
     pub fn forward<B: Backend>(self, backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
-        let hidden = hidden_states(backend, config, inputs)?;
         if let Head::SequenceClassification { .. } = self {
-            return sequence_classification(backend, config, inputs, &hidden);
+            return sequence_classification(backend, config, inputs, &hidden_states(backend, config, inputs, Positions::First)?);
         }
+        let hidden = hidden_states(backend, config, inputs, Positions::All)?;
         // Before the head: a vocabulary's scores of positions that nobody asks about would be most of the work.
         let hidden = match &inputs.slots {
             Some(slots) => backend.slots(&hidden, slots)?,
@@ -68,9 +68,10 @@ impl Head {
     }
 }
 
-fn hidden_states<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
+/// `[B, L, H]`; an encoder gives the `wanted` positions alone.
+fn hidden_states<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>, wanted: Positions) -> Result<B::Tensor> {
     match config.architecture {
-        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => encode(backend, config, inputs),
+        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => encode(backend, config, inputs, wanted),
         Architecture::Gpt2 => gpt2(backend, config, inputs),
         Architecture::Llama => llama(backend, config, inputs),
     }
@@ -92,7 +93,7 @@ impl ModelConfig {
 /// prompts times the vocabulary would be gigabytes.
 pub fn next_token_logits<B: Backend>(backend: &B, config: &ModelConfig, inputs: &ModelInputs<B::Tensor>) -> Result<B::Tensor> {
     config.check_generates()?;
-    let hidden = hidden_states(backend, config, inputs)?;
+    let hidden = hidden_states(backend, config, inputs, Positions::All)?;
     // No token has the id -1.
     backend.linear(language_model_head(config), &backend.last_token(&hidden, &inputs.input_ids, -1)?)
 }

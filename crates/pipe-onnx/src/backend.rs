@@ -397,6 +397,15 @@ impl Backend for OnnxBackend<'_> {
         Ok(self.node("Slice", x, &[&start, &end, &last], vec![], &Self::with_features(x, columns.end - columns.start)))
     }
 
+    fn tokens(&self, x: &Value, tokens: Range<i64>) -> Result<Value> {
+        let &[batch, _, width] = &*x.shape else {
+            return Err(Error::internal(format!("{} is not [B, L, H]", x.name)));
+        };
+        let [start, end] = [tokens.start, tokens.end].map(|at| self.integers(&format!("start.{at}"), &[at]));
+        let axis = self.integers("axes.1", &[1]);
+        Ok(self.node("Slice", x, &[&start, &end, &axis], vec![], &[batch, Dim::Size(tokens.end - tokens.start), width]))
+    }
+
     fn activation(&self, x: &Value, kind: Activation) -> Result<Value> {
         let unary = |op, attributes| self.node(op, x, &[], attributes, &x.shape);
         Ok(match kind {

@@ -183,9 +183,9 @@ impl Backend for TorchBackend<'_> {
         }
         let run = || {
             let size = q.size();
-            let (rows, length, dim) = (size[0], size[1], spec.head_dim);
-            // [B, L, heads · dim] → [B, heads, L, dim]
-            let queries = q.f_view([rows, length, spec.heads, dim])?.f_transpose(1, 2)?;
+            let (rows, asked, length, dim) = (size[0], size[1], k.size()[1], spec.head_dim);
+            // [B, M, heads · dim] → [B, heads, M, dim]
+            let queries = q.f_view([rows, asked, spec.heads, dim])?.f_transpose(1, 2)?;
             // In half precision a product that is not scaled yet may be too large for its type.
             let scaled_before = q.kind() == Kind::Half;
             let queries = if scaled_before { queries.f_mul_scalar(spec.scale)? } else { queries };
@@ -203,7 +203,7 @@ impl Backend for TorchBackend<'_> {
             let probabilities = (scores.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?.f_add(mask)?).f_softmax(-1, Kind::Float)?;
             let probabilities = if self.training && spec.dropout > 0.0 { probabilities.f_dropout(spec.dropout, true)? } else { probabilities };
             let context = probabilities.f_to_kind(v.kind())?.f_matmul(&shared(v)?)?;
-            context.f_transpose(1, 2)?.f_reshape([rows, length, spec.heads * dim])
+            context.f_transpose(1, 2)?.f_reshape([rows, asked, spec.heads * dim])
         };
         run().map(Into::into).map_err(torch_error)
     }
@@ -300,6 +300,10 @@ impl Backend for TorchBackend<'_> {
         }
         .map(Into::into)
         .map_err(torch_error)
+    }
+
+    fn tokens(&self, x: &Self::Tensor, tokens: Range<i64>) -> Result<Self::Tensor> {
+        x.f_narrow(1, tokens.start, tokens.end - tokens.start).map(Into::into).map_err(torch_error)
     }
 
     fn first_token(&self, x: &Self::Tensor) -> Result<Self::Tensor> {

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::kernels;
 use crate::model::Model;
-use crate::testing::{alone, batch, check_gradients, check_outputs, classes, fixture, norm, sample_tokens, tensors};
+use crate::testing::{alone, batch, check_gradients, check_outputs, classes, drop_as_transformers, fixture, norm, sample_tokens, tensors};
 use crate::trainer::{TrainPaths, train};
 use crate::weights;
 
@@ -80,7 +80,7 @@ fn dropout_is_where_transformers_has_it() {
     let _alone = alone();
     for name in CLASSIFIERS.iter().chain(&LANGUAGE_MODELS) {
         let (mut model, reference) = case(name);
-        model.config.set_dropout(0.2);
+        drop_as_transformers(&mut model);
         let batch = batch(&reference, "batch0");
         let expected = &reference["dropout.logits"];
         tch::manual_seed(7);

@@ -336,22 +336,25 @@ struct Drop : torch::autograd::Function<Drop> {
 
 // What attention needs beside its tensors.
 struct Heads {
-  int64_t rows, length, heads, kv_heads, dim;
+  int64_t rows, queries, length, heads, kv_heads, dim;
+  static Heads of(const Tensor& q, const Tensor& k, int64_t heads, int64_t kv_heads) {
+    return {q.size(0), q.size(1), k.size(1), heads, kv_heads, q.size(2) / heads};
+  }
   // Heads of queries that share one of keys and values.
   int64_t group() const { return heads / kv_heads; }
 };
 
-// A head of `x` [B, L, heads · dim] as a matrix [L, dim] in f32, and the other way round.
+// A head of `x` [B, N, heads · dim] as a matrix [N, dim] in f32, and the other way round.
 template <class T>
-void load_head(const Tensor& x, int64_t row, int64_t head, const Heads& h, float* to) {
-  const T* from = x.const_data_ptr<T>() + row * x.stride(0) + head * h.dim;
-  for (int64_t i = 0; i < h.length; ++i) load(from + i * x.stride(1), h.dim, to + i * h.dim);
+void load_head(const Tensor& x, int64_t row, int64_t head, int64_t dim, float* to) {
+  const T* from = x.const_data_ptr<T>() + row * x.stride(0) + head * dim;
+  for (int64_t i = 0; i < x.size(1); ++i) load(from + i * x.stride(1), dim, to + i * dim);
 }
 
 template <class T>
-void store_head(const float* from, int64_t row, int64_t head, const Heads& h, Tensor& x) {
-  T* to = x.mutable_data_ptr<T>() + row * x.stride(0) + head * h.dim;
-  for (int64_t i = 0; i < h.length; ++i) store(from + i * h.dim, h.dim, to + i * x.stride(1));
+void store_head(const float* from, int64_t row, int64_t head, int64_t dim, Tensor& x) {
+  T* to = x.mutable_data_ptr<T>() + row * x.stride(0) + head * dim;
+  for (int64_t i = 0; i < x.size(1); ++i) store(from + i * dim, dim, to + i * x.stride(1));
 }
 
 void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
@@ -360,42 +363,42 @@ void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
 }
 
 struct Attention : torch::autograd::Function<Attention> {
-  // q [B, L, heads · dim], k, v [B, L, kv_heads · dim], mask [B or 1, 1, L or 1, L] → [B, L, heads · dim], of q's type. For
-  // short sequences: the probabilities [B, heads, L, L] are kept for the backward pass.
+  // q [B, M, heads · dim], k, v [B, L, kv_heads · dim], mask [B or 1, 1, M or 1, L] → [B, M, heads · dim], of q's type. For
+  // short sequences: the probabilities [B, heads, M, L] are kept for the backward pass.
   static Tensor forward(AutogradContext* context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, int64_t heads,
                         int64_t kv_heads, double scale, double p) {
-    const Heads h{q.size(0), q.size(1), heads, kv_heads, q.size(2) / heads};
+    const Heads h = Heads::of(q, k, heads, kv_heads);
     const Tensor qs = q.contiguous(), ks = k.contiguous(), vs = v.contiguous(), ms = mask.contiguous();
     Tensor out = at::empty_like(qs);
-    Tensor probabilities = at::zeros({h.rows, heads, h.length, h.length}, qs.options().dtype(at::kFloat));
-    const int64_t key = draw_key(p), area = h.length * h.length;
+    Tensor probabilities = at::zeros({h.rows, heads, h.queries, h.length}, qs.options().dtype(at::kFloat));
+    const int64_t key = draw_key(p), area = h.queries * h.length;
     const Dropout dropout(p, key);
     const int64_t mask_row = ms.size(0) == 1 ? 0 : ms.stride(0), mask_query = ms.size(2) == 1 ? 0 : h.length;
     by_type(qs, [&](auto zero) {
       using T = decltype(zero);
       at::parallel_for(0, h.rows * heads, 1, [&](int64_t begin, int64_t end) {
-        const int64_t matrix = h.length * h.dim;
-        std::vector<float> buffer(4 * matrix + area);
-        float *query = buffer.data(), *keys = query + matrix, *turned = keys + matrix, *values = turned, *result = turned + matrix,
-              *dropped = result + matrix;
+        const int64_t matrix = h.length * h.dim, asked = h.queries * h.dim;
+        std::vector<float> buffer(2 * asked + 2 * matrix + area);
+        float *query = buffer.data(), *keys = query + asked, *turned = keys + matrix, *values = turned, *result = turned + matrix,
+              *dropped = result + asked;
         for (int64_t at = begin; at < end; ++at) {
           const int64_t row = at / heads, head = at % heads;
           float* scores = probabilities.mutable_data_ptr<float>() + at * area;
-          load_head<T>(qs, row, head, h, query);
-          load_head<T>(ks, row, head / h.group(), h, keys);
+          load_head<T>(qs, row, head, h.dim, query);
+          load_head<T>(ks, row, head / h.group(), h.dim, keys);
           transpose(keys, h.length, h.dim, turned);
-          multiply_add(h.length, h.length, h.dim, query, h.dim, 1, turned, h.length, scores, h.length);
-          for (int64_t i = 0; i < h.length; ++i)
+          multiply_add(h.queries, h.length, h.dim, query, h.dim, 1, turned, h.length, scores, h.length);
+          for (int64_t i = 0; i < h.queries; ++i)
             softmax_row(scores + i * h.length, ms.const_data_ptr<float>() + row * mask_row + i * mask_query, h.length, static_cast<float>(scale));
           const float* weights = scores;
           if (p > 0) {
             drop(scores, area, dropout, static_cast<uint32_t>(at * area), dropped);
             weights = dropped;
           }
-          load_head<T>(vs, row, head / h.group(), h, values);
-          std::fill(result, result + matrix, 0.0f);
-          multiply_add(h.length, h.dim, h.length, weights, h.length, 1, values, h.dim, result, h.dim);
-          store_head<T>(result, row, head, h, out);
+          load_head<T>(vs, row, head / h.group(), h.dim, values);
+          std::fill(result, result + asked, 0.0f);
+          multiply_add(h.queries, h.dim, h.length, weights, h.length, 1, values, h.dim, result, h.dim);
+          store_head<T>(result, row, head, h.dim, out);
         }
       });
     });
@@ -412,51 +415,51 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto saved = context->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &probabilities = saved[3];
     const int64_t heads = context->saved_data["heads"].toInt();
-    const Heads h{q.size(0), q.size(1), heads, context->saved_data["kv_heads"].toInt(), q.size(2) / heads};
+    const Heads h = Heads::of(q, k, heads, context->saved_data["kv_heads"].toInt());
     const float scale = static_cast<float>(context->saved_data["scale"].toDouble());
     const double p = context->saved_data["p"].toDouble();
     const Dropout dropout(p, context->saved_data["key"].toInt());
     const Tensor grad = grads[0].contiguous();
     Tensor grad_q = at::empty_like(q), grad_k = at::empty_like(k), grad_v = at::empty_like(v);
-    const int64_t matrix = h.length * h.dim, area = h.length * h.length;
+    const int64_t matrix = h.length * h.dim, asked = h.queries * h.dim, area = h.queries * h.length;
     by_type(q, [&](auto zero) {
       using T = decltype(zero);
       // A head of keys and values is the affair of one thread, with all heads of queries that share it.
       at::parallel_for(0, h.rows * h.kv_heads, 1, [&](int64_t begin, int64_t end) {
-        std::vector<float> buffer(8 * matrix + 2 * area);
-        float *query = buffer.data(), *keys = query + matrix, *values = keys + matrix, *turned = values + matrix, *of_out = turned + matrix,
-              *of_query = of_out + matrix, *of_keys = of_query + matrix, *of_values = of_keys + matrix, *of_scores = of_values + matrix,
+        std::vector<float> buffer(3 * asked + 5 * matrix + 2 * area);
+        float *query = buffer.data(), *keys = query + asked, *values = keys + matrix, *turned = values + matrix, *of_out = turned + matrix,
+              *of_query = of_out + asked, *of_keys = of_query + asked, *of_values = of_keys + matrix, *of_scores = of_values + matrix,
               *dropped = of_scores + area;
         for (int64_t at = begin; at < end; ++at) {
           const int64_t row = at / h.kv_heads, kv_head = at % h.kv_heads;
-          load_head<T>(k, row, kv_head, h, keys);
-          load_head<T>(v, row, kv_head, h, values);
+          load_head<T>(k, row, kv_head, h.dim, keys);
+          load_head<T>(v, row, kv_head, h.dim, values);
           transpose(values, h.length, h.dim, turned);
           std::fill(of_keys, of_keys + matrix, 0.0f);
           std::fill(of_values, of_values + matrix, 0.0f);
           for (int64_t head = kv_head * h.group(); head < (kv_head + 1) * h.group(); ++head) {
             const int64_t index = row * heads + head;
             const float* kept = probabilities.const_data_ptr<float>() + index * area;
-            load_head<T>(q, row, head, h, query);
-            load_head<T>(grad, row, head, h, of_out);
+            load_head<T>(q, row, head, h.dim, query);
+            load_head<T>(grad, row, head, h.dim, of_out);
             const float* weights = kept;
             if (p > 0) {
               drop(kept, area, dropout, static_cast<uint32_t>(index * area), dropped);
               weights = dropped;
             }
-            multiply_add(h.length, h.dim, h.length, weights, 1, h.length, of_out, h.dim, of_values, h.dim);
+            multiply_add(h.length, h.dim, h.queries, weights, 1, h.length, of_out, h.dim, of_values, h.dim);
             std::fill(of_scores, of_scores + area, 0.0f);
-            multiply_add(h.length, h.length, h.dim, of_out, h.dim, 1, turned, h.length, of_scores, h.length);
-            for (int64_t i = 0; i < h.length; ++i)
+            multiply_add(h.queries, h.length, h.dim, of_out, h.dim, 1, turned, h.length, of_scores, h.length);
+            for (int64_t i = 0; i < h.queries; ++i)
               softmax_row_backward(of_scores + i * h.length, kept + i * h.length, h.length, dropout,
                                    static_cast<uint32_t>(index * area + i * h.length), scale);
-            std::fill(of_query, of_query + matrix, 0.0f);
-            multiply_add(h.length, h.dim, h.length, of_scores, h.length, 1, keys, h.dim, of_query, h.dim);
-            multiply_add(h.length, h.dim, h.length, of_scores, 1, h.length, query, h.dim, of_keys, h.dim);
-            store_head<T>(of_query, row, head, h, grad_q);
+            std::fill(of_query, of_query + asked, 0.0f);
+            multiply_add(h.queries, h.dim, h.length, of_scores, h.length, 1, keys, h.dim, of_query, h.dim);
+            multiply_add(h.length, h.dim, h.queries, of_scores, 1, h.length, query, h.dim, of_keys, h.dim);
+            store_head<T>(of_query, row, head, h.dim, grad_q);
           }
-          store_head<T>(of_keys, row, kv_head, h, grad_k);
-          store_head<T>(of_values, row, kv_head, h, grad_v);
+          store_head<T>(of_keys, row, kv_head, h.dim, grad_k);
+          store_head<T>(of_values, row, kv_head, h.dim, grad_v);
         }
       });
     });

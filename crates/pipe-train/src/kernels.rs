@@ -97,17 +97,17 @@ pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Option<Tensor>> {
 }
 
 /// Attention of short sequences, with dropout `p` of its probabilities; absent where libtorch has to do it. Shapes as
-/// [`pipe_model::Backend::attention`] has them; `mask` is `[B or 1, 1, L or 1, L]` in f32.
+/// [`pipe_model::Backend::attention`] has them; `mask` is `[B or 1, 1, M or 1, L]` in f32.
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec: &AttentionSpec, p: f64) -> Result<Option<Tensor>> {
     let kind = [q.kind()];
     let fits = is_on_cpu(q, &[Kind::Float, Kind::BFloat16]) && is_on_cpu(k, &kind) && is_on_cpu(v, &kind) && is_on_cpu(mask, &[Kind::Float]);
     let (heads, kv_heads, dim) = (spec.heads, spec.kv_heads, spec.head_dim);
-    let &[rows, length, width] = q.size().as_slice() else { return Ok(None) };
+    let (&[rows, queries, width], &[_, length, _]) = (q.size().as_slice(), k.size().as_slice()) else { return Ok(None) };
     let shared = [rows, length, kv_heads * dim];
-    let masked = matches!(mask.size().as_slice(), &[of_rows, 1, of_length, last]
-        if (of_rows == 1 || of_rows == rows) && (of_length == 1 || of_length == length) && last == length);
+    let masked = matches!(mask.size().as_slice(), &[of_rows, 1, of_query, last]
+        if (of_rows == 1 || of_rows == rows) && (of_query == 1 || of_query == queries) && last == length);
     let shaped = width == heads * dim && k.size() == shared && v.size() == shared && kv_heads > 0 && heads % kv_heads == 0 && masked;
-    if !fits || !shaped || length > MAX_ATTENTION_LENGTH {
+    if !fits || !shaped || length.max(queries) > MAX_ATTENTION_LENGTH {
         return Ok(None);
     }
     // SAFETY: as above.
@@ -213,23 +213,28 @@ mod tests {
         }
     }
 
-    /// In plain operations of libtorch, with the share of each probability that is kept `[B, heads, L, L]`.
+    /// In plain operations of libtorch, with the share of each probability that is kept `[B, heads, M, L]`.
     fn plain_attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec: &AttentionSpec, kept: &Tensor) -> Tensor {
-        let (rows, length) = (q.size()[0], q.size()[1]);
-        let heads = |x: &Tensor, heads: i64| x.view([rows, length, heads, spec.head_dim]).transpose(1, 2);
+        let (rows, queries) = (q.size()[0], q.size()[1]);
+        let heads = |x: &Tensor, heads: i64| x.view([rows, -1, heads, spec.head_dim]).transpose(1, 2);
         let shared = |x: &Tensor| heads(x, spec.kv_heads).repeat_interleave_self_int(spec.heads / spec.kv_heads, Some(1), None);
         let scores = heads(q, spec.heads).matmul(&shared(k).transpose(2, 3)) * spec.scale + mask;
-        (scores.softmax(-1, Kind::Float) * kept).matmul(&shared(v)).transpose(1, 2).reshape([rows, length, spec.heads * spec.head_dim])
+        (scores.softmax(-1, Kind::Float) * kept).matmul(&shared(v)).transpose(1, 2).reshape([rows, queries, spec.heads * spec.head_dim])
     }
 
     #[test]
     fn attention_is_that_of_libtorch() {
-        for (rows, length, heads, kv_heads, dim, causal, p) in
-            [(3, 9, 4, 4, 8, false, 0.0), (2, 33, 6, 2, 32, true, 0.0), (1, 1, 2, 2, 7, false, 0.0), (4, 18, 4, 2, 16, false, 0.4)]
-        {
+        for (rows, queries, length, heads, kv_heads, dim, causal, p) in [
+            (3, 9, 9, 4, 4, 8, false, 0.0),
+            (2, 33, 33, 6, 2, 32, true, 0.0),
+            (1, 1, 1, 2, 2, 7, false, 0.0),
+            (4, 18, 18, 4, 2, 16, false, 0.4),
+            (3, 1, 9, 4, 4, 8, false, 0.0),
+            (3, 5, 12, 4, 2, 16, false, 0.4),
+        ] {
             let spec = AttentionSpec { heads, kv_heads, head_dim: dim, scale: 0.3, dropout: p };
             let (q, k, v) =
-                (random(&[rows, length, heads * dim], 1), random(&[rows, length, kv_heads * dim], 2), random(&[rows, length, kv_heads * dim], 3));
+                (random(&[rows, queries, heads * dim], 1), random(&[rows, length, kv_heads * dim], 2), random(&[rows, length, kv_heads * dim], 3));
             let options = (Kind::Float, Device::Cpu);
             let mask = if causal {
                 let above = Tensor::ones([length, length], options).triu(1) * f64::from(f32::MIN);
@@ -248,7 +253,7 @@ mod tests {
             };
             // The same key drops the same elements of probabilities as of anything else.
             tch::manual_seed(11);
-            let ones = Tensor::ones([rows, heads, length, length], options);
+            let ones = Tensor::ones([rows, heads, queries, length], options);
             let kept = if p > 0.0 { dropout(&ones, p).unwrap().unwrap() } else { ones };
             let (ours, theirs) = (attend(&q, &k, &v), plain_attention(&q, &k, &v, &mask, &spec, &kept));
             close(&ours, &theirs, "output");

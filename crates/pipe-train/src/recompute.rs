@@ -309,6 +309,10 @@ impl Backend for Segmented<'_> {
         self.operation(None, &[x], |x| self.inner.columns(x[0], columns))
     }
 
+    fn tokens(&self, x: &Rc<Value>, tokens: Range<i64>) -> Result<Rc<Value>> {
+        self.operation(None, &[x], |x| self.inner.tokens(x[0], tokens))
+    }
+
     fn slots(&self, x: &Rc<Value>, slots: &Rc<Value>) -> Result<Rc<Value>> {
         self.operation(None, &[x, slots], |x| self.inner.slots(x[0], x[1]))
     }

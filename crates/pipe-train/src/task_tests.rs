@@ -14,7 +14,7 @@ use crate::loss::Loss;
 use crate::model::Model;
 use crate::optimizer::{Optimizer, Rates};
 use crate::schedule::Schedule;
-use crate::testing::{alone, check_gradients, fixture, norm, read_json, sample_tokens, tensors, unlabelled};
+use crate::testing::{alone, check_gradients, drop_as_transformers, fixture, norm, read_json, sample_tokens, tensors, unlabelled};
 use crate::{kernels, recompute, weights};
 
 const FAMILIES: [&str; 7] = ["bert", "roberta", "distilbert", "gpt2", "llama", "mistral", "qwen2"];
@@ -191,7 +191,7 @@ fn dropout_is_where_transformers_has_it() {
     let _alone = alone();
     for case in cases() {
         let (mut model, batch) = (case.open(), Batch { slots: None, ..case.batch("batch0") });
-        model.config.set_dropout(0.2);
+        drop_as_transformers(&mut model);
         tch::manual_seed(7);
         let logits = kernels::with_libtorch_alone(|| model.forward(&batch, true)).unwrap();
         let error = relative(&without_padding(&logits, &batch), &without_padding(&case.reference["dropout.logits"], &batch));

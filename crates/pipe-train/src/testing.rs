@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use pipe_core::config::{TokenizeConfig, TrainConfig};
 use pipe_core::{Batch, Class, Error, Labels, Progress, Result, Silent, Summary, Task};
+use pipe_model::Head;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
@@ -48,6 +49,15 @@ pub(crate) fn model(name: &str) -> Model {
 
 pub(crate) fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).norm().double_value(&[])
+}
+
+/// Rates of dropout as `dropout.logits` of the fixtures have them. An encoder that classifies rows computes one position of its last
+/// layer and transformers all of them, so that a generator of random numbers is in step for what its head drops alone.
+pub(crate) fn drop_as_transformers(model: &mut Model) {
+    match model.head {
+        Head::SequenceClassification { .. } if !model.config.is_decoder() => model.config.classifier_dropout = 0.2,
+        _ => model.config.set_dropout(0.2),
+    }
 }
 
 /// A batch of classified rows.

@@ -101,9 +101,9 @@ impl StageKind {
         match self {
             StageKind::Ingest => 4,
             StageKind::Tokenize => 4,
-            StageKind::Train => 3,
+            StageKind::Train => 4,
             StageKind::Evaluate => 2,
-            StageKind::Export => 1,
+            StageKind::Export => 2,
             StageKind::Predict => 3,
             StageKind::Sql => 1,
         }
