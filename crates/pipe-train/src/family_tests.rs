@@ -50,28 +50,46 @@ fn loss(logits: &Tensor, batch: &Batch) -> Tensor {
 fn logits_loss_and_gradients_are_those_of_transformers() {
     for name in CLASSIFIERS.iter().chain(&LANGUAGE_MODELS) {
         let (model, reference) = case(name);
-        for parameter in model.parameters.values() {
-            let _ = parameter.set_requires_grad(true);
-        }
-        for prefix in ["batch0", "batch1"] {
-            let batch = batch(&reference, prefix);
-            let logits = model.forward(&batch, true).unwrap();
-            let loss = loss(&logits, &batch);
-            // Rows of padding alone have no meaning, and differ.
-            let kept = Tensor::from_slice(&batch.attention_mask).view([batch.rows.len() as i64, -1, 1]);
-            let mut reference = reference.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect::<BTreeMap<_, _>>();
-            let logits = if model.head == Head::CausalLm {
-                let expected = reference.get_mut(&format!("{prefix}.logits")).unwrap();
-                *expected = &*expected * &kept;
-                logits * kept
-            } else {
-                logits
-            };
-            check_outputs(&logits, &loss, &reference, prefix, name);
-            loss.backward();
-        }
-        check_gradients(&model, &reference, name);
+        compare(name, &model, &reference);
     }
+}
+
+/// Two batches, and the gradients of the sum of their losses.
+fn compare(name: &str, model: &Model, reference: &BTreeMap<String, Tensor>) {
+    for parameter in model.parameters.values() {
+        let _ = parameter.set_requires_grad(true);
+    }
+    for prefix in ["batch0", "batch1"] {
+        let batch = batch(reference, prefix);
+        let logits = model.forward(&batch, true).unwrap();
+        let loss = loss(&logits, &batch);
+        // Rows of padding alone have no meaning, and differ.
+        let kept = Tensor::from_slice(&batch.attention_mask).view([batch.rows.len() as i64, -1, 1]);
+        let mut reference = reference.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect::<BTreeMap<_, _>>();
+        let logits = if model.head == Head::CausalLm {
+            let expected = reference.get_mut(&format!("{prefix}.logits")).unwrap();
+            *expected = &*expected * &kept;
+            logits * kept
+        } else {
+            logits
+        };
+        check_outputs(&logits, &loss, &reference, prefix, name);
+        loss.backward();
+    }
+    check_gradients(model, reference, name);
+}
+
+/// `tests/parity/make_real.py` has the commands.
+#[test]
+#[ignore = "needs real models and what transformers computes with them"]
+fn real_models_have_the_gradients_of_transformers() {
+    let _alone = alone();
+    let folder = PathBuf::from(std::env::var_os("PIPE_REAL").expect("PIPE_REAL names what make_real.py wrote"));
+    let minilm = Model::open(&folder.join("minilm"), Device::Cpu, false).unwrap();
+    compare("minilm", &minilm, &tensors(&folder.join("minilm/reference.safetensors")));
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/models/smollm2-135m");
+    let smollm2 = Model::open_causal_lm(&data, Device::Cpu, false).unwrap();
+    compare("smollm2", &smollm2, &tensors(&folder.join("smollm2/reference.safetensors")));
 }
 
 /// The generator of libtorch's dropout draws the same numbers only if the same things are dropped in the same order.
