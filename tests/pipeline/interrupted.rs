@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::crash::Random;
 use crate::project::{Outcome, Project, command, entries, pipe};
 
 /// A project whose training takes seconds, and saves a checkpoint every few steps.
@@ -92,12 +93,15 @@ impl Background<'_> {
 
     /// The worker that this run started, and nobody else's.
     fn worker(&self) -> Pid {
+        self.find_worker().expect("a worker")
+    }
+
+    fn find_worker(&self) -> Option<Pid> {
         let own = self.pid().as_raw_nonzero().get();
-        let found = entries("/proc".as_ref()).into_iter().find_map(|folder| {
+        entries("/proc".as_ref()).into_iter().find_map(|folder| {
             let pid = folder.file_name()?.to_str()?.to_owned();
             (stat(&pid)?.1 == own).then(|| Pid::from_raw(pid.parse().ok()?)).flatten()
-        });
-        found.expect("a worker")
+        })
     }
 
     /// Waits until the training has saved a checkpoint.
@@ -151,6 +155,38 @@ fn a_killed_worker_is_told_and_the_next_run_goes_on() {
     kill_process(run.worker(), Signal::KILL).unwrap();
     run.end().fails(10, &["stage `train`", "the training worker was killed", "memory", "per_device_train_batch_size", "last checkpoint"]);
     goes_on(&project, false);
+}
+
+/// Kills `pipe` or its worker, whatever step it is at. `PIPE_TRAINING_KILLS=20 cargo test --test pipeline killed_at_random_steps --
+/// --nocapture` kills more often, and says where each run went on.
+#[test]
+fn a_training_killed_at_random_steps_gives_the_same_bytes() {
+    let kills: usize = std::env::var("PIPE_TRAINING_KILLS").map_or(3, |text| text.parse().expect("a number of kills"));
+    let mut random = Random(20_261_129);
+    let mut project = long_training();
+    let (mut steps, mut killed) = (Vec::new(), 0);
+    while killed < kills {
+        let mut run = Background::start(&project, &["train"]);
+        run.wait_for_checkpoint();
+        std::thread::sleep(Duration::from_millis(random.below(700)));
+        let worker = run.find_worker();
+        let victim = worker.filter(|_| random.below(2) == 0).unwrap_or(run.pid());
+        // One that has just ended cannot be killed.
+        let _ = kill_process(victim, Signal::KILL);
+        let has_finished = run.end().succeeded();
+        worker.inspect(|&worker| wait_for("the end of the worker", || has_ended(worker).then_some(())));
+        if has_finished {
+            assert_eq!(project.last_run().artifact("train"), undisturbed());
+            steps.push(project.last_run().resumed_at());
+            project = long_training();
+        } else {
+            killed += 1;
+        }
+    }
+    project.run(&["train"]).code(0);
+    steps.push(project.last_run().resumed_at());
+    assert_eq!(project.last_run().artifact("train"), undisturbed());
+    println!("{killed} kills; the trainings that ended had gone on from steps {steps:?}");
 }
 
 #[test]
