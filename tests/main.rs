@@ -50,6 +50,8 @@ mod scratch;
 mod scrub;
 #[path = "pipeline/shards.rs"]
 mod shards;
+#[path = "pipeline/slices.rs"]
+mod slices;
 #[path = "pipeline/sources.rs"]
 mod sources;
 #[path = "pipeline/sql.rs"]
