@@ -280,7 +280,8 @@ fn chats_are_answered_and_held_against_what_was_said() {
 "#;
     project.write(
         "pipeline.yaml",
-        CHATS.replace("{ messages: messages }", "{ id: nr, messages: messages, extra: { origin: { value: made up } } }")
+        CHATS
+            .replace("{ messages: messages }", "{ id: nr, messages: messages, extra: { origin: { value: made up } } }")
             .replace("max_length: 64", "max_length: 64, max_skipped_ratio: 0.6, keep_columns: [origin]")
             + rest,
     );

@@ -92,7 +92,10 @@ mod tests {
         let message = planned("", "by: [language]", predict).unwrap_err();
         assert!(message.contains("`by` names the column `language`, which `tokenize` does not keep; it has none"), "{message}");
         let message = planned(", keep_columns: [langage]", "", predict).unwrap_err();
-        assert!(message.contains("`keep_columns` names the column `langage`, which `ingest` does not have; it has text, label, group, language"), "{message}");
+        assert!(
+            message.contains("`keep_columns` names the column `langage`, which `ingest` does not have; it has text, label, group, language"),
+            "{message}"
+        );
         assert!(planned(", keep_columns: [secret]", "", predict).unwrap_err().contains("`secret`"), "dropped by scrub");
         assert!(planned("", "", "from: [export, ingest.test], with: { keep_columns: [x] }").unwrap_err().contains("`x`, which `ingest`"));
         assert_eq!(planned("", "", "from: [export, query.test], with: { keep_columns: [x] }"), Ok(()), "a query may give any column");

@@ -163,8 +163,9 @@ impl TokenizeConfig {
         }
         kept_columns(&self.keep_columns)?;
         if self.packing && !self.keep_columns.is_empty() {
-            return Err(Complaint::new("keep_columns", "a row of several documents has no value of its own")
-                .hint("leave out `packing` or `keep_columns`"));
+            return Err(
+                Complaint::new("keep_columns", "a row of several documents has no value of its own").hint("leave out `packing` or `keep_columns`")
+            );
         }
         self.task.map_or(Ok(()), |task| self.check_task(task))
     }

@@ -11,13 +11,32 @@ use crate::metrics::{EntityMetrics, SquadMetrics};
 /// One thing that is drawn and sliced.
 pub(super) enum Unit {
     /// A text with its class, or a sentence whose tokens have one each.
-    Classes { logits: Logits, classes: Vec<i64> },
-    Flags { scores: Vec<f32>, truth: Vec<bool> },
-    Value { score: f32, value: f32 },
-    Sentence { metrics: EntityMetrics, loss: Mean },
+    Classes {
+        logits: Logits,
+        classes: Vec<i64>,
+    },
+    Flags {
+        scores: Vec<f32>,
+        truth: Vec<bool>,
+    },
+    Value {
+        score: f32,
+        value: f32,
+    },
+    Sentence {
+        metrics: EntityMetrics,
+        loss: Mean,
+    },
     /// All windows of a question.
-    Question { metrics: SquadMetrics, loss: Mean },
-    Tokens { loss: f64, tokens: u64, hits: u64 },
+    Question {
+        metrics: SquadMetrics,
+        loss: Mean,
+    },
+    Tokens {
+        loss: f64,
+        tokens: u64,
+        hits: u64,
+    },
 }
 
 /// Units by their row; of question answering by the first row of the question.
