@@ -12,6 +12,8 @@ mod boundaries;
 mod cache;
 #[path = "pipeline/chinese_bert.rs"]
 mod chinese_bert;
+#[path = "pipeline/combining_marks.rs"]
+mod combining_marks;
 #[path = "pipeline/completions.rs"]
 mod completions;
 #[path = "pipeline/crash.rs"]
