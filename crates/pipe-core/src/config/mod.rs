@@ -102,11 +102,11 @@ impl StageKind {
     pub fn version(self) -> u32 {
         match self {
             StageKind::Ingest => 4,
-            StageKind::Tokenize => 4,
+            StageKind::Tokenize => 5,
             StageKind::Train => 3,
             StageKind::Evaluate => 2,
             StageKind::Export => 1,
-            StageKind::Predict => 3,
+            StageKind::Predict => 4,
             StageKind::Sql => 1,
         }
     }
