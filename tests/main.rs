@@ -12,6 +12,8 @@ mod boundaries;
 mod cache;
 #[path = "pipeline/chinese_bert.rs"]
 mod chinese_bert;
+#[path = "pipeline/combining_marks.rs"]
+mod combining_marks;
 #[path = "pipeline/completions.rs"]
 mod completions;
 #[path = "pipeline/crash.rs"]
@@ -50,6 +52,8 @@ mod scratch;
 mod scrub;
 #[path = "pipeline/shards.rs"]
 mod shards;
+#[path = "pipeline/slices.rs"]
+mod slices;
 #[path = "pipeline/sources.rs"]
 mod sources;
 #[path = "pipeline/sql.rs"]

@@ -248,6 +248,11 @@ impl KeyContext<'_> {
                 torch(None)?;
                 environment.insert("onnxruntime".to_owned(), self.native()?.onnxruntime_version()?);
             }
+            StageConfig::Predict(config) if step.predicts_with_torch() => {
+                torch(Some(self.native()?.resolve_device(config.device)?))?;
+                self.add_key(config.key.as_ref(), &mut environment)?;
+                environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());
+            }
             StageConfig::Predict(config) => {
                 self.add_key(config.key.as_ref(), &mut environment)?;
                 environment.insert("detectors".to_owned(), pipe_data::scrub::DETECTOR_VERSION.to_string());

@@ -8,12 +8,11 @@ use pipe_core::config::{EvaluateConfig, EvaluateOf, ExportConfig, NewModel, Pred
 use pipe_core::key::Components;
 use pipe_core::provenance::Provenance;
 use pipe_core::source::SourceFile;
-use pipe_core::worker::{Command, Request, ResolvedDevice};
-use pipe_core::{Error, Evaluation, IoContext, Progress, Result, Step, Summary, Task};
+use pipe_core::worker::{Command, PredictRequest, Request, ResolvedDevice};
+use pipe_core::{Error, IoContext, Progress, Result, Step, Summary, Task};
 use pipe_data::TokenSource;
 use pipe_data::ingest::{self, IngestPlaces, IngestSource};
-use pipe_data::predict::{self, Engine, Scorer, ScrubAccess, TextPipeline};
-use pipe_data::scrub::ScrubKey;
+use pipe_data::predict::{self, Engine, PREDICTIONS, Scorer, TextPipeline};
 use pipe_data::tokenize;
 use pipe_onnx::{OrtGenerator, OrtPredictor, export};
 use serde_json::json;
@@ -22,9 +21,6 @@ use crate::keys::KeyContext;
 use crate::names;
 use crate::signals::Signals;
 use crate::worker::Worker;
-
-/// The file of a predict stage.
-const PREDICTIONS: &str = "predictions.parquet";
 
 /// Everything a stage may read, and where it writes.
 pub(crate) struct StageContext<'c> {
@@ -112,7 +108,7 @@ fn train(config: &TrainConfig, context: &StageContext<'_>, out: PathBuf) -> Resu
 /// On the trained model in the worker, on an export right here.
 fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -> Result<Summary> {
     if config.of == EvaluateOf::Predictions {
-        let report = predict::evaluate_texts(&context.inputs[0].path.join(PREDICTIONS), config.text_tokenizer, context.progress)?;
+        let report = predict::evaluate_texts(&context.inputs[0].path.join(PREDICTIONS), config, context.progress)?;
         report.write(&out)?;
         let metrics = config.metrics.clone().unwrap_or_else(|| ["bleu", "rougeL", "chrf", "exact_match"].map(str::to_owned).to_vec());
         return Ok(report.summary(&metrics));
@@ -138,7 +134,7 @@ fn evaluate(config: &EvaluateConfig, context: &StageContext<'_>, out: PathBuf) -
     let data = Provenance::read(tokens)?;
     Provenance::read(model)?.check_data(&data)?;
     let source = TokenSource::open(tokens, &split, &context.pending.scratch())?;
-    let evaluation = Evaluation { task: data.task, labels: &data.labels, batch_size: config.per_device_eval_batch_size, rows: None };
+    let evaluation = config.evaluation(data.task, &data.labels);
     let report = pipe_core::evaluate(&mut predictor, &source, &evaluation, context.progress)?;
     report.write(&out)?;
     Ok(report.summary(&config.metrics(data.task, &data.labels)))
@@ -165,20 +161,28 @@ fn export_onnx(config: &ExportConfig, context: &StageContext<'_>, out: &Path) ->
     export::run(config, model, &reference, context.keys.native()?, out, context.progress)
 }
 
+/// With the trained model in the worker, with an export right here.
 fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path, shards: &Shards) -> Result<Summary> {
     let (model, rows_at) = match &config.model {
         Some(model) => (context.root.join(model), 0),
         None => (context.inputs[0].path.clone(), 1),
     };
     let (rows, components) = (context.inputs[rows_at], context.components);
-    // Rows that went through the model's own policy need not go through it again.
-    let applied: pipe_data::scrub::ScrubPolicy = pipe_data::tokenize::read_json(&rows.path.join("scrub.json"))?;
-    let access = ScrubAccess {
-        key: config.key.as_ref().map(|source| ScrubKey::read(source, context.root)).transpose()?,
-        names: config.ner.as_ref().map(|folder| names::open(&context.root.join(folder), context.keys.native()?)).transpose()?,
-    };
-    let pipeline = TextPipeline::open(&model, config.scrub.then_some(&access), Some(&applied.digest()), config.tokens_per_batch)?;
-    let native = context.keys.native()?;
+    let identity = json!({
+        "model": components.assets.get("model").map_or_else(|| json!(components.inputs[0].parts), |digest| json!(digest)),
+        "with": components.with,
+        "environment": components.environment,
+        "scrubbed": predict::scrubbed_by(rows)?,
+    });
+    std::fs::create_dir_all(out).doing("make the folder", out)?;
+    let (native, splits) = (context.keys.native()?, context.splits(rows_at));
+    if context.step.predicts_with_torch() {
+        let (root, rows, out) = (context.root.to_owned(), rows.path.clone(), out.to_owned());
+        let request = PredictRequest { config: config.clone(), root, model, rows, splits, identity, shards: shards.share(), out };
+        return context.ask_worker(Command::Predict(Box::new(request)), native.resolve_device(config.device)?, config.threads);
+    }
+    let names = config.ner.as_ref().map(|folder| names::open(&context.root.join(folder), native)).transpose()?;
+    let pipeline = TextPipeline::of_stage(&model, config, context.root, rows, names)?;
     let (mut predictor, mut writer);
     let engine = if pipeline.task() == Task::CausalLm {
         writer = OrtGenerator::open(&model, native, config.threads)?;
@@ -191,18 +195,7 @@ fn predict_rows(config: &PredictConfig, context: &StageContext<'_>, out: &Path, 
     if !context.keys.unchanged(context.step, &context.inputs, components, context.progress)? {
         return Err(Error::input("the model changed while it was read").hint("run again once it is complete"));
     }
-    let identity = json!({
-        "model": components.assets.get("model").map_or_else(|| json!(components.inputs[0].parts), |digest| json!(digest)),
-        "with": components.with,
-        "environment": components.environment,
-        "scrubbed": applied.digest(),
-    });
-    std::fs::create_dir_all(out).doing("make the folder", out)?;
-    let scorer = Scorer { pipeline: &pipeline, engine, identity };
-    let counts = predict::run(scorer, rows, &context.splits(rows_at), &out.join(PREDICTIONS), shards, context.progress)?;
-    let done = if pipeline.task() == Task::CausalLm { "texts written" } else { "rows scored" };
-    let line = format!("{} {done}", counts.rows);
-    let figures = [("truncated", json!(counts.truncated)), ("entities", json!(counts.entities)), ("shards", shards.figures())];
-    let figures = figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect();
-    Ok(Summary { rows: counts.rows, line, figures, ..Summary::default() })
+    let scorer = Scorer { pipeline: &pipeline, engine, identity, keep_columns: &config.keep_columns };
+    let counts = predict::run(scorer, rows, &splits, &out.join(PREDICTIONS), shards, context.progress)?;
+    Ok(predict::summary(pipeline.task(), &counts, shards))
 }

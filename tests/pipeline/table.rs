@@ -79,6 +79,12 @@ impl Table {
         self.collect(column, |array| array.as_list::<i32>().iter().map(values).collect())
     }
 
+    /// Each row's list of texts; an absent one is empty.
+    pub(crate) fn lists_of_texts(&self, column: &str) -> Vec<Vec<String>> {
+        let texts = |list: ArrayRef| list.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect();
+        self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or_else(Vec::new, texts)).collect())
+    }
+
     /// How long each row's list is.
     pub(crate) fn lengths(&self, column: &str) -> Vec<usize> {
         self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or(0, |list| list.len())).collect())

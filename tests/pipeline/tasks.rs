@@ -16,7 +16,9 @@ fn example(name: &str) -> Project {
     let project = Project::new();
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(checkout.join(format!("pipelines/{name}.yaml"))).unwrap();
-    project.write("pipeline.yaml", text.replace("root: ..\n", ""));
+    // The same rows once more, by the trained model as it is.
+    let direct = "\n  direct: { uses: predict, from: [train, ingest.test], with: { device: cpu } }\n";
+    project.write("pipeline.yaml", text.replace("root: ..\n", "") + direct);
     std::fs::create_dir_all(project.path("data/examples")).unwrap();
     for entry in std::fs::read_dir(checkout.join("data/examples")).unwrap() {
         let path = entry.unwrap().path();
@@ -29,9 +31,59 @@ fn example(name: &str) -> Project {
 fn run(project: &Project, base: &str, epochs: u32, more: &[&str]) -> Value {
     let epochs = format!("train.with.num_train_epochs={epochs}");
     let mut arguments = vec!["--var", base, "--set", &epochs, "--set", "evaluate.with.gate={}", "--set", "train.with.learning_rate=2.0e-3"];
+    arguments.extend(["--set", "ingest.with.columns.extra={origin: {value: made up}}", "--set", "evaluate.with.confidence={n_resamples: 40}"]);
+    // Rows that share one have no value of their own.
+    let sliced = base == SMALL;
+    if sliced {
+        arguments.extend(["--set", "tokenize.with.keep_columns=[origin]", "--set", "evaluate.with.by=[origin]"]);
+    }
     arguments.extend(more);
     project.run(&arguments).code(0);
-    read_json(&project.artifact("evaluate").join("metrics.json"))
+    let metrics = read_json(&project.artifact("evaluate").join("metrics.json"));
+    has_intervals(&metrics);
+    if sliced {
+        has_one_slice(&metrics);
+    }
+    metrics
+}
+
+/// Every metric has an interval, and lies in it or near it.
+fn has_intervals(metrics: &Value) {
+    let intervals = metrics["confidence"]["intervals"].as_object().unwrap_or_else(|| panic!("no intervals in {metrics}"));
+    let values = metrics["metrics"].as_object().unwrap();
+    for (name, value) in values {
+        let (value, low, high) = (value.as_f64().unwrap(), intervals[name]["low"].as_f64().unwrap(), intervals[name]["high"].as_f64().unwrap());
+        // Resamples are biased in some measures, such as that of calibration.
+        let room = 0.5 * (high - low) + 1e-9;
+        assert!(low <= high && low - room <= value && value <= high + room, "{name} is {value}, from {low} to {high}");
+    }
+    assert_eq!(intervals.len(), values.len() + usize::from(metrics["loss"].is_number()));
+}
+
+/// Where all rows have one value, its slice is all of them, and measures the same.
+fn has_one_slice(metrics: &Value) {
+    let [slice] = metrics["slices"]["origin"].as_array().unwrap().as_slice() else { panic!("not one slice: {metrics}") };
+    assert_eq!((&slice["value"], &slice["rows"]), (&"made up".into(), &metrics["rows"]));
+    let near = |a: &Value, b: &Value| (a.is_null() && b.is_null()) || (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-9;
+    let (whole, part) = (metrics["metrics"].as_object().unwrap(), slice["metrics"].as_object().unwrap());
+    assert!(near(&metrics["loss"], &slice["loss"]), "{metrics}");
+    assert!(whole.keys().eq(part.keys()) && whole.iter().all(|(name, value)| near(value, &part[name])), "{metrics}");
+    assert_eq!(slice["confidence"], metrics["confidence"]["intervals"]);
+}
+
+/// What libtorch says of the rows is what ONNX Runtime says of them.
+fn runtimes_agree(project: &Project, texts: &[&str], numbers: &[&str]) {
+    let of = |stage: &str| Table::read(&project.artifact(stage).join("predictions.parquet"));
+    let (onnx, torch) = (of("predict"), of("direct"));
+    assert_eq!((&onnx.columns, onnx.rows()), (&torch.columns, torch.rows()));
+    for column in texts {
+        assert_eq!(onnx.strings(column), torch.strings(column), "{column}");
+    }
+    for column in numbers {
+        for (a, b) in onnx.floats(column).into_iter().zip(torch.floats(column)) {
+            assert!((a - b).abs() <= 1e-4, "{column}: {a} and {b}");
+        }
+    }
 }
 
 fn metric(metrics: &Value, name: &str) -> f64 {
@@ -57,6 +109,9 @@ fn words_get_tags_and_entities() {
     assert_eq!(predictions.columns, ["id", "tags", "scores", "entities"]);
     assert_eq!(predictions.lengths("tags"), rows.lengths("tokens"), "a tag for every word");
     assert!(predictions.lengths("entities").iter().any(|&entities| entities > 0));
+    runtimes_agree(&project, &["id"], &[]);
+    let direct = Table::read(&project.artifact("direct").join("predictions.parquet"));
+    assert_eq!((direct.lists_of_texts("tags"), direct.lengths("entities")), (predictions.lists_of_texts("tags"), predictions.lengths("entities")));
 }
 
 #[test]
@@ -74,6 +129,7 @@ fn texts_get_any_number_of_classes() {
         .reduce(|sum, column| sum.iter().zip(column).map(|(a, b)| a + b).collect())
         .unwrap();
     assert_eq!(predictions.lengths("labels"), probable);
+    runtimes_agree(&project, &["id"], &["prob_billing", "prob_delivery", "prob_hardware", "prob_software"]);
 }
 
 #[test]
@@ -86,6 +142,7 @@ fn pairs_get_a_number() {
     let (predictions, _) = predictions(&project);
     assert_eq!(predictions.columns, ["id", "value"]);
     assert!(predictions.floats("value").iter().all(|value| value.is_finite()));
+    runtimes_agree(&project, &["id"], &["value"]);
 }
 
 #[test]
@@ -97,6 +154,7 @@ fn questions_get_the_words_of_their_context() {
     assert!(tokens.rows() > Table::of_split(&project.artifact("ingest"), "train").rows(), "long contexts are several windows");
     let (predictions, rows) = predictions(&project);
     assert_eq!(predictions.columns, ["id", "answer", "start", "end", "score"]);
+    runtimes_agree(&project, &["id", "answer"], &["score"]);
     let ends = predictions.integers("start").into_iter().zip(predictions.integers("end"));
     for ((answer, context), ends) in predictions.strings("answer").iter().zip(rows.strings("context")).zip(ends) {
         let (Some(start), Some(end)) = ends else {
@@ -133,7 +191,11 @@ fn questions_get_the_words_of_their_context() {
 #[test]
 fn a_language_model_is_tuned_exported_and_writes() {
     let project = example("instruct");
-    let metrics = run(&project, SMALL_DECODER, 3, &["--set", "texts.with.gate={}", "--set", "predict.with.generation.max_new_tokens=8"]);
+    let short = ["predict", "direct"].map(|stage| format!("{stage}.with.generation.max_new_tokens=8"));
+    let kept = ["predict", "direct"].map(|stage| format!("{stage}.with.keep_columns=[origin]"));
+    let mut more = vec!["--set", "texts.with.gate={}", "--set", "texts.with.by=[origin]", "--set", "texts.with.confidence={n_resamples: 40}"];
+    short.iter().chain(&kept).for_each(|set| more.extend(["--set", set.as_str()]));
+    let metrics = run(&project, SMALL_DECODER, 3, &more);
     assert!((metric(&metrics, "perplexity") - metrics["loss"].as_f64().unwrap().exp()).abs() < 1e-9);
     let state = read_json(&project.artifact("train").join("trainer_state.json"));
     let losses: Vec<f64> = state["log_history"].as_array().unwrap().iter().filter_map(|row| row["eval_loss"].as_f64()).collect();
@@ -141,12 +203,18 @@ fn a_language_model_is_tuned_exported_and_writes() {
     let packed = Table::of_split(&project.artifact("tokenize"), "train");
     assert!(packed.rows() * 2 < Table::of_split(&project.artifact("ingest"), "train").rows(), "rows share one");
     let (predictions, rows) = predictions(&project);
-    assert_eq!(predictions.columns, ["id", "text", "finish_reason", "tokens", "reference"]);
+    assert_eq!(predictions.columns, ["id", "text", "finish_reason", "tokens", "reference", "origin"]);
     assert_eq!(predictions.strings("reference"), rows.strings("completion"));
+    assert_eq!(predictions.strings("origin"), rows.strings("origin"));
+    runtimes_agree(&project, &["id", "text", "finish_reason", "reference", "origin"], &[]);
+    let direct = Table::read(&project.artifact("direct").join("predictions.parquet"));
+    assert_eq!(predictions.integers("tokens"), direct.integers("tokens"));
     let texts = read_json(&project.artifact("texts").join("metrics.json"));
     for name in ["bleu", "rougeL", "chrf", "exact_match"] {
         assert!(texts["metrics"][name].is_number(), "{texts}");
     }
+    has_intervals(&texts);
+    has_one_slice(&texts);
 }
 
 #[test]
@@ -208,10 +276,13 @@ fn chats_are_answered_and_held_against_what_was_said() {
   export: { uses: export, from: [train, tokenize.validation] }
   predict: { uses: predict, from: [export, ingest.test], with: { generation: { max_new_tokens: 4 } } }
   texts: { uses: evaluate, from: predict, with: { of: predictions } }
+  evaluate: { uses: evaluate, from: [train, tokenize.test], with: { by: [origin], confidence: { n_resamples: 20 } } }
 "#;
     project.write(
         "pipeline.yaml",
-        CHATS.replace("{ messages: messages }", "{ id: nr, messages: messages }").replace("max_length: 64", "max_length: 64, max_skipped_ratio: 0.6")
+        CHATS
+            .replace("{ messages: messages }", "{ id: nr, messages: messages, extra: { origin: { value: made up } } }")
+            .replace("max_length: 64", "max_length: 64, max_skipped_ratio: 0.6, keep_columns: [origin]")
             + rest,
     );
     project.run(&[]).code(0);
@@ -221,6 +292,9 @@ fn chats_are_answered_and_held_against_what_was_said() {
         let at: usize = id.trim_start_matches("chat-").parse().unwrap();
         assert_eq!(*reference, if at.is_multiple_of(3) { String::new() } else { format!("that is {at}") });
     }
+    let metrics = read_json(&project.artifact("evaluate").join("metrics.json"));
+    has_intervals(&metrics);
+    has_one_slice(&metrics);
     let texts = read_json(&project.artifact("texts").join("metrics.json"));
     assert_eq!(texts["rows"], references.iter().filter(|reference| !reference.is_empty()).count());
 }

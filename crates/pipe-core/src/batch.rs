@@ -53,6 +53,11 @@ pub trait BatchSource {
     /// The id of a row, for messages.
     fn row_id(&self, row: usize) -> String;
 
+    /// A column that was kept beside the tokens: the value of each row, as text.
+    fn column(&self, name: &str) -> Result<Vec<Option<String>>> {
+        Err(Error::usage(format!("there is no column `{name}` beside these rows")))
+    }
+
     /// Of question answering: what a row is a window of.
     fn window(&self, _row: usize) -> Option<Window> {
         None
@@ -111,7 +116,7 @@ pub trait Predictor {
         let mut scores = TokenScores::default();
         for (row, &class) in logits.rows().zip(classes) {
             scores.log_probabilities.push(softmax(row)[class as usize].ln() as f32);
-            scores.hits += u64::from(argmax(row) == class as usize);
+            scores.hits.push(argmax(row) == class as usize);
         }
         Ok(scores)
     }
@@ -122,8 +127,8 @@ pub trait Predictor {
 pub struct TokenScores {
     /// Of each token, natural logarithms.
     pub log_probabilities: Vec<f32>,
-    /// Tokens that were the likeliest ones.
-    pub hits: u64,
+    /// Whether each was the likeliest one.
+    pub hits: Vec<bool>,
 }
 
 /// Index of the largest value; the first of equals.

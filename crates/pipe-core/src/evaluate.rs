@@ -1,9 +1,13 @@
 //! Evaluation: one function over any [`Predictor`] and any [`BatchSource`], for every task.
 
+mod parts;
+mod units;
+
 use std::collections::BTreeMap;
 
 use crate::answers::{AnswerSearch, characters};
 use crate::batch::{Batch, BatchSource, Labels, Logits, Predictor, argmax, batches_by_length, softmax};
+use crate::config::ConfidenceConfig;
 use crate::error::{Error, Result};
 use crate::metrics::{
     ClassReport, ClassificationMetrics, EntityMetrics, EntityTypeReport, LanguageModelMetrics, MetricFamily, MultiLabelMetrics, RegressionMetrics,
@@ -12,6 +16,9 @@ use crate::metrics::{
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::task::Task;
+
+pub use parts::{Confidence, Slice, SliceColumn, add_parts};
+use units::{Unit, Units};
 
 /// Scores of a language model are this many times its vocabulary: more positions in one batch would be gigabytes.
 const LANGUAGE_MODEL_TOKENS: usize = 2048;
@@ -26,6 +33,17 @@ pub struct Evaluation<'e> {
     pub batch_size: usize,
     /// The rows that are scored; all if absent.
     pub rows: Option<&'e [usize]>,
+    /// Columns beside the tokens by whose values all is measured too.
+    pub by: &'e [String],
+    /// Intervals are wanted.
+    pub confidence: Option<ConfidenceConfig>,
+}
+
+impl Evaluation<'_> {
+    /// What each row was scored is asked for again.
+    fn has_parts(&self) -> bool {
+        !self.by.is_empty() || self.confidence.is_some()
+    }
 }
 
 /// Runs the model over the rows, in batches of similar length.
@@ -42,6 +60,12 @@ pub fn evaluate(predictor: &mut dyn Predictor, source: &dyn BatchSource, evaluat
     if rows.is_empty() {
         return Err(Error::input("there are no rows to evaluate on").hint("give the split a larger share in ingest's `split:`, or more rows"));
     }
+    // Before any work: a column may not be there.
+    let columns = evaluation.by.iter().map(|name| Ok((name, source.column(name)?))).collect::<Result<Vec<_>>>()?;
+    for (name, values) in &columns {
+        SliceColumn::new(name, rows.iter().map(|&row| values[row].clone()).collect())?;
+    }
+    let mut units = evaluation.has_parts().then(Units::default);
     let max_tokens = if evaluation.task == Task::CausalLm { LANGUAGE_MODEL_TOKENS } else { usize::MAX };
     let mut tally = Tally::new(evaluation);
     let mut done = 0;
@@ -58,15 +82,27 @@ pub fn evaluate(predictor: &mut dyn Predictor, source: &dyn BatchSource, evaluat
             let row = batch.slots.as_ref().map_or(at, |slots| slots[at] as usize / batch.length);
             return Err(unknown_label(&source.row_id(batch_rows[row]), classes[at], evaluation.labels.len()));
         }
-        tally.add(predictor, source, &batch, evaluation)?;
+        tally.add(predictor, source, &batch, evaluation, units.as_mut())?;
         done += batch_rows.len() as u64;
         progress.advance(done, rows.len() as u64, "rows", "");
     }
-    let mut report = tally.report(source, evaluation)?;
+    let mut answered = BTreeMap::new();
+    if let Tally::Answers { found, .. } = &tally {
+        answered = answers(found, source)?;
+        units.as_mut().map_or(Ok(()), |units| units.finish_answers(found, source))?;
+    }
+    let mut report = tally.report(answered, evaluation);
     report.task = evaluation.task;
     // A question may be several rows.
     if evaluation.task != Task::QuestionAnswering {
         report.rows = rows.len() as u64;
+    }
+    if let Some(units) = units {
+        let (of_rows, units) = units.into_list();
+        let values = |column: &[Option<String>]| of_rows.iter().map(|&row| column[row].clone()).collect();
+        let columns = columns.iter().map(|(name, column)| SliceColumn::new(name, values(column))).collect::<Result<Vec<_>>>()?;
+        let measure = |picked: &[usize]| units::measure(evaluation, picked.iter().map(|&unit| &units[unit]));
+        add_parts(&mut report, units.len(), &columns, evaluation.confidence, &measure, progress)?;
     }
     Ok(report)
 }
@@ -89,7 +125,7 @@ enum Tally {
     Tokens(LanguageModelMetrics),
 }
 
-#[derive(Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     sum: f64,
     count: u64,
@@ -99,6 +135,11 @@ impl Mean {
     fn add(&mut self, value: f64) {
         self.sum += value;
         self.count += 1;
+    }
+
+    fn merge(&mut self, other: Mean) {
+        self.sum += other.sum;
+        self.count += other.count;
     }
 
     fn value(&self) -> f64 {
@@ -128,28 +169,58 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, predictor: &mut dyn Predictor, source: &dyn BatchSource, batch: &Batch, evaluation: &Evaluation<'_>) -> Result<()> {
+    /// Adds a batch, and what each of its rows was scored to `units`.
+    fn add(
+        &mut self,
+        predictor: &mut dyn Predictor,
+        source: &dyn BatchSource,
+        batch: &Batch,
+        evaluation: &Evaluation<'_>,
+        mut units: Option<&mut Units>,
+    ) -> Result<()> {
         match (self, &batch.labels) {
             (Tally::Classes(metrics), Labels::Classes(classes)) => {
-                metrics.add(&scored(predictor, source, batch, evaluation.labels.len())?, classes);
+                let logits = scored(predictor, source, batch, evaluation.labels.len())?;
+                metrics.add(&logits, classes);
+                if let Some(units) = units {
+                    units.add_classes(batch, &logits, classes);
+                }
             }
             (Tally::Flags(metrics), Labels::Flags(flags)) => {
                 let truth: Vec<bool> = flags.iter().map(|&flag| flag > 0.5).collect();
-                metrics.add(&scored(predictor, source, batch, evaluation.labels.len())?, &truth);
+                let logits = scored(predictor, source, batch, evaluation.labels.len())?;
+                metrics.add(&logits, &truth);
+                if let Some(units) = units {
+                    let of_rows = logits.rows().zip(truth.chunks(logits.classes.max(1)));
+                    units.extend(batch, of_rows.map(|(scores, truth)| Unit::Flags { scores: scores.to_vec(), truth: truth.to_vec() }));
+                }
             }
-            (Tally::Values(metrics), Labels::Values(values)) => metrics.add(&scored(predictor, source, batch, 1)?.values, values),
+            (Tally::Values(metrics), Labels::Values(values)) => {
+                let logits = scored(predictor, source, batch, 1)?;
+                metrics.add(&logits.values, values);
+                if let Some(units) = units {
+                    units.extend(batch, logits.values.iter().zip(values).map(|(&score, &value)| Unit::Value { score, value }));
+                }
+            }
             (Tally::Entities { metrics, loss }, Labels::Classes(classes)) => {
                 let logits = scored(predictor, source, batch, evaluation.labels.len())?;
                 let slots = batch.slots.as_deref().unwrap_or_default();
-                let mut sentences: BTreeMap<usize, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+                let mut sentences: BTreeMap<usize, (Vec<usize>, Vec<usize>, Mean)> = BTreeMap::new();
                 for ((scores, &class), slot) in logits.rows().zip(classes).zip(slots) {
-                    let (gold, predicted) = sentences.entry(*slot as usize / batch.length).or_default();
+                    let (gold, predicted, of_sentence) = sentences.entry(*slot as usize / batch.length).or_default();
                     gold.push(class as usize);
                     predicted.push(argmax(scores));
-                    loss.add(cross_entropy(scores, class as usize));
+                    let of_token = cross_entropy(scores, class as usize);
+                    of_sentence.add(of_token);
+                    loss.add(of_token);
                 }
-                for (gold, predicted) in sentences.values() {
-                    metrics.add_ids(gold, predicted, evaluation.labels);
+                for (row, (gold, predicted, loss)) in sentences {
+                    metrics.add_ids(&gold, &predicted, evaluation.labels);
+                    if let Some(units) = units.as_deref_mut() {
+                        let mut metrics = EntityMetrics::new();
+                        metrics.add_ids(&gold, &predicted, evaluation.labels);
+                        units.add(batch.rows[row], Unit::Sentence { metrics, loss });
+                    }
                 }
             }
             (Tally::Answers { found, loss }, Labels::Spans(spans)) => {
@@ -161,7 +232,11 @@ impl Tally {
                     let scores = &scores[..2 * window.offsets.len()];
                     for (end, &token) in span.iter().enumerate() {
                         let of_end: Vec<f32> = scores.iter().skip(end).step_by(2).copied().collect();
-                        loss.add(cross_entropy(&of_end, token as usize));
+                        let of_end = cross_entropy(&of_end, token as usize);
+                        loss.add(of_end);
+                        if let Some(units) = units.as_deref_mut() {
+                            units.add_window(row, window.question, of_end);
+                        }
                     }
                     found.entry(window.question).or_default().add(scores, &window.offsets);
                 }
@@ -173,15 +248,19 @@ impl Tally {
                     return Err(not_a_number(&source.row_id(batch.rows[row])));
                 }
                 let loss = -scores.log_probabilities.iter().map(|&value| f64::from(value)).sum::<f64>();
-                metrics.add(loss, scores.log_probabilities.len() as u64, scores.hits);
+                metrics.add(loss, scores.log_probabilities.len() as u64, scores.hits.iter().filter(|&&hit| hit).count() as u64);
+                if let Some(units) = units {
+                    units.add_tokens(batch, &scores);
+                }
             }
             _ => return Err(Error::internal("labels of another task than the one that is evaluated")),
         }
         Ok(())
     }
 
-    fn report(self, source: &dyn BatchSource, evaluation: &Evaluation<'_>) -> Result<Report> {
-        Ok(match self {
+    /// `answered` are the metrics of answers, which are found before.
+    fn report(self, answered: BTreeMap<String, f64>, evaluation: &Evaluation<'_>) -> Report {
+        match self {
             Tally::Classes(metrics) => metrics.report(evaluation.labels).into(),
             Tally::Flags(metrics) => {
                 let mut report = metrics.report(evaluation.labels);
@@ -207,30 +286,40 @@ impl Tally {
             }
             Tally::Answers { found, loss } => {
                 let rows = found.len() as u64;
-                Report { rows, loss: Some(loss.value()), metrics: answers(&found, source)?, ..Report::default() }
+                Report { rows, loss: Some(loss.value()), metrics: answered, ..Report::default() }
             }
             Tally::Tokens(metrics) => {
                 let mut metrics = metrics.report().metrics;
                 Report { loss: metrics.remove("loss"), metrics, ..Report::default() }
             }
-        })
+        }
     }
 }
 
 /// Answers held against those that are known: as SQuAD 2.0 does where some question has none.
 fn answers(found: &BTreeMap<usize, AnswerSearch>, source: &dyn BatchSource) -> Result<BTreeMap<String, f64>> {
+    let version = squad_version(found, source)?;
+    let mut metrics = SquadMetrics::new(version);
+    for (&question, search) in found {
+        add_answer(&mut metrics, question, search, source)?;
+    }
+    Ok(metrics.report().metrics)
+}
+
+fn squad_version(found: &BTreeMap<usize, AnswerSearch>, source: &dyn BatchSource) -> Result<SquadVersion> {
     let mut some_unanswered = false;
     for &question in found.keys() {
         some_unanswered |= source.question(question)?.answers.is_empty();
     }
-    let mut metrics = SquadMetrics::new(if some_unanswered { SquadVersion::V2 } else { SquadVersion::V1 });
-    for (&question, search) in found {
-        let question = source.question(question)?;
-        // As predict decides it: by what the model learned from.
-        let text = search.finish(source.knows_no_answer()).span.map_or("", |(start, end)| characters(&question.context, start, end));
-        metrics.add(text, &question.answers);
-    }
-    Ok(metrics.report().metrics)
+    Ok(if some_unanswered { SquadVersion::V2 } else { SquadVersion::V1 })
+}
+
+fn add_answer(metrics: &mut SquadMetrics, question: usize, search: &AnswerSearch, source: &dyn BatchSource) -> Result<()> {
+    let question = source.question(question)?;
+    // As predict decides it: by what the model learned from.
+    let text = search.finish(source.knows_no_answer()).span.map_or("", |(start, end)| characters(&question.context, start, end));
+    metrics.add(text, &question.answers);
+    Ok(())
 }
 
 /// The scores of all positions of a batch, both ends of an answer for each, all of them numbers.

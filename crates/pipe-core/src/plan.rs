@@ -50,7 +50,6 @@ fn needs(config: &StageConfig) -> &'static [Need] {
     const TOKENS_TO_COMPARE: Need = Need { kinds: &[StageKind::Tokenize], splits: &["validation"], splittable: true };
     const MODEL: Need = Need { kinds: &[StageKind::Train], splits: &[], splittable: false };
     const MODEL_OR_EXPORT: Need = Need { kinds: &[StageKind::Train, StageKind::Export], splits: &[], splittable: false };
-    const EXPORT: Need = Need { kinds: &[StageKind::Export], splits: &[], splittable: false };
     const PREDICTIONS: Need = Need { kinds: &[StageKind::Predict], splits: &[], splittable: false };
     match config {
         // A query reads as many stages as it likes: see `Plan::tables`.
@@ -62,7 +61,7 @@ fn needs(config: &StageConfig) -> &'static [Need] {
         StageConfig::Evaluate(_) => &[MODEL_OR_EXPORT, TOKENS_TO_TEST],
         StageConfig::Export(_) => &[MODEL, TOKENS_TO_COMPARE],
         StageConfig::Predict(config) if config.model.is_some() => &[ROWS],
-        StageConfig::Predict(_) => &[EXPORT, ROWS],
+        StageConfig::Predict(_) => &[MODEL_OR_EXPORT, ROWS],
     }
 }
 
@@ -73,6 +72,11 @@ impl Step<'_> {
     /// What a query calls its inputs, in their order: the stages' names in the file, whichever cell of a matrix is read.
     pub fn tables(&self) -> Vec<&str> {
         self.stage.from.iter().map(|reference| base_name(&reference.target.stages()[0])).collect()
+    }
+
+    /// Rows are scored by a trained model as it is, in the worker.
+    pub fn predicts_with_torch(&self) -> bool {
+        self.stage.config.kind() == StageKind::Predict && self.inputs.first().is_some_and(|input| input.kind == StageKind::Train)
     }
 
     /// Indices of all steps that it may read.
@@ -117,6 +121,7 @@ impl<'f> Plan<'f> {
             }
         }
         plan.check_tasks(&mut problems);
+        plan.check_columns(&mut problems);
         if problems.is_empty() { Ok(plan) } else { Err(file.sources.error(&problems)) }
     }
 

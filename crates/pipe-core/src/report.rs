@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext, Result};
-use crate::metrics::{CalibrationBin, ClassReport, ClassificationReport};
+use crate::evaluate::{Confidence, Slice};
+use crate::metrics::{CalibrationBin, ClassReport, ClassificationReport, Interval};
 use crate::task::Task;
 use crate::worker::Summary;
 
@@ -28,6 +29,12 @@ pub struct Report {
     /// What `ece` sums up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calibration: Vec<CalibrationBin>,
+    /// Where `confidence:` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
+    /// By the column that `by:` names, in the order of their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<String, Vec<Slice>>,
 }
 
 impl Report {
@@ -54,7 +61,7 @@ impl Report {
     pub fn summary(&self, metrics: &[String]) -> Summary {
         let figures = self.metrics.iter().map(|(name, value)| (name.clone(), (*value).into())).collect();
         let line = format!("{} on {} rows", self.line(metrics), self.rows);
-        Summary { rows: self.rows, line, table: self.table(), figures, ..Summary::default() }
+        Summary { rows: self.rows, line, table: self.table() + &self.confidence_table() + &self.slice_tables(metrics), figures, ..Summary::default() }
     }
 
     /// Some metrics by name and value.
@@ -99,9 +106,48 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Every metric with where it lies, in all but the outermost resamples.
+    fn confidence_table(&self) -> String {
+        let Some(confidence) = &self.confidence else { return String::new() };
+        let width = confidence.intervals.keys().map(String::len).max().unwrap_or(0);
+        let mut out = format!("\n{:width$}  {:>10}  {}% confidence\n", "", "value", 100.0 * confidence.made.confidence_level);
+        for (name, Interval { low, high }) in &confidence.intervals {
+            let value = self.value(name).map_or_else(String::new, |value| format!("{value:.4}"));
+            out.push_str(&format!("{name:width$}  {value:>10}  {low:.4} to {high:.4}\n"));
+        }
+        out
+    }
+
+    /// The named metrics of each slice.
+    fn slice_tables(&self, metrics: &[String]) -> String {
+        let mut out = String::new();
+        for (column, slices) in &self.slices {
+            let name = |slice: &Slice| slice.value.clone().unwrap_or_else(|| "(none)".to_owned());
+            let width = slices.iter().map(|slice| name(slice).chars().count()).chain([column.chars().count()]).max().unwrap_or(0);
+            out.push_str(&format!("\n{column:width$}  {:>7}", "rows"));
+            for metric in metrics {
+                out.push_str(&format!("  {metric:>10}"));
+            }
+            out.push('\n');
+            for slice in slices {
+                out.push_str(&format!("{:width$}  {:>7}", name(slice), slice.rows));
+                for metric in metrics {
+                    let value = if metric == "loss" { slice.loss } else { slice.metrics.get(metric).copied() };
+                    let value = value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+                    let interval = slice.confidence.get(metric).map(|Interval { low, high }| format!(" ({low:.4} to {high:.4})"));
+                    out.push_str(&format!("  {value:>width$}{}", interval.unwrap_or_default(), width = metric.len().max(10)));
+                }
+                out.push('\n');
+            }
+        }
+        out
+    }
+}
+
 impl From<ClassificationReport> for Report {
     fn from(of: ClassificationReport) -> Report {
         let ClassificationReport { rows, loss, metrics, classes, confusion_matrix, calibration } = of;
-        Report { task: Task::SequenceClassification, rows, loss: Some(loss), metrics, classes, confusion_matrix, calibration }
+        Report { task: Task::SequenceClassification, rows, loss: Some(loss), metrics, classes, confusion_matrix, calibration, ..Report::default() }
     }
 }

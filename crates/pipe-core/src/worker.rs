@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{EvaluateConfig, TrainConfig};
+use crate::cache::SharedShards;
+use crate::config::{EvaluateConfig, PredictConfig, TrainConfig};
 use crate::error::Error;
 
 /// The descriptor that events are written to.
@@ -44,9 +45,27 @@ pub enum Command {
     Train { config: Box<TrainConfig>, model: Option<PathBuf>, tokens: PathBuf, out: PathBuf, scratch: PathBuf, record: PathBuf },
     /// Write `metrics.json` for one split to `out`.
     Evaluate { config: EvaluateConfig, model: PathBuf, tokens: PathBuf, split: String, out: PathBuf, scratch: PathBuf },
+    /// Write `predictions.parquet` for some rows to `out`.
+    Predict(Box<PredictRequest>),
     /// Write logits of some rows of one split to the safetensors file `out`: `batch{i}.input_ids`,
     /// `.attention_mask`, `.token_type_ids` (i64 `[rows, length]`) and `.logits` (f32 `[rows, classes]`).
     Reference { model: PathBuf, tokens: PathBuf, split: String, rows: usize, out: PathBuf, scratch: PathBuf },
+}
+
+/// What a trained model is to say of rows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PredictRequest {
+    pub config: PredictConfig,
+    /// The pipeline's root, which the path of a key is relative to.
+    pub root: PathBuf,
+    pub model: PathBuf,
+    /// The folder of an artifact of rows, and which of its splits are meant.
+    pub rows: PathBuf,
+    pub splits: BTreeMap<String, u64>,
+    /// All that scores follow from beside the rows, as shards are known by it.
+    pub identity: Value,
+    pub shards: SharedShards,
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 
 pub mod ingest;
 pub mod inspect;
+mod kept;
 pub mod parquet_io;
 mod parts;
 pub mod predict;

@@ -12,11 +12,14 @@ use memmap2::Mmap;
 use pipe_core::provenance::{Provenance, Tokenization};
 use pipe_core::{Batch, BatchSource, Error, IoContext, Labels, Question, Result, Task, Window};
 
+use crate::kept;
 use crate::parquet_io::{TableReader, files_of};
 use crate::tokenize::IGNORED;
 
 /// One split of a token artifact.
 pub struct TokenSource {
+    /// The split's Parquet files.
+    folder: PathBuf,
     /// Token ids of all rows, one after the other.
     ids: Spool<4>,
     /// Token types likewise; empty where all are zero.
@@ -135,6 +138,7 @@ impl TokenSource {
         }
         let provenance = Provenance::read(tokens)?;
         let mut source = TokenSource {
+            folder: folder.clone(),
             ids: Spool::create(scratch, split, "ids")?,
             types: Spool::create(scratch, split, "types")?,
             documents: Spool::create(scratch, split, "documents")?,
@@ -418,6 +422,10 @@ impl BatchSource for TokenSource {
 
     fn row_id(&self, row: usize) -> String {
         self.row_ids.get(row)
+    }
+
+    fn column(&self, name: &str) -> Result<Vec<Option<String>>> {
+        kept::column_of(&self.folder, name)
     }
 
     fn window(&self, row: usize) -> Option<Window> {

@@ -23,6 +23,7 @@ mod packing_tests;
 #[cfg(test)]
 mod parity_tests;
 mod plot;
+mod predict;
 mod recompute;
 mod reference;
 mod sampler;
@@ -39,7 +40,7 @@ mod weights;
 
 use pipe_core::provenance::Provenance;
 use pipe_core::worker::{Command, Request};
-use pipe_core::{BatchSource, Evaluation, Progress, Result, Summary, Task};
+use pipe_core::{BatchSource, Progress, Result, Summary, Task};
 use pipe_data::TokenSource;
 
 pub use generator::TorchGenerator;
@@ -63,11 +64,12 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Summary> {
             let mut model = Model::open(model, device, config.bf16)?;
             let source = TokenSource::open(tokens, split, scratch)?;
             model.check_rows(source.lengths(), data.tokenize.vocab_size)?;
-            let evaluation = Evaluation { task: data.task, labels: &data.labels, batch_size: config.per_device_eval_batch_size, rows: None };
+            let evaluation = config.evaluation(data.task, &data.labels);
             let report = pipe_core::evaluate(&mut model, &source, &evaluation, progress)?;
             report.write(out)?;
             Ok(report.summary(&config.metrics(data.task, &data.labels)))
         }
+        Command::Predict(request) => predict::run(request, device, progress),
         Command::Reference { model, tokens, split, rows, out, scratch } => {
             if Provenance::read(model)?.task == Task::CausalLm {
                 let prompts = reference::prompts(tokens, split, *rows, scratch)?;

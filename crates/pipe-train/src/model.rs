@@ -174,8 +174,7 @@ impl Predictor for Model {
                 let classes = Tensor::f_from_slice(classes)?.f_to_device(logits.device())?;
                 let of_class = logits.f_log_softmax(-1, Kind::Float)?.f_gather(1, &classes.f_unsqueeze(1)?, false)?;
                 scores.log_probabilities.extend(Vec::<f32>::try_from(of_class.f_view(-1)?)?);
-                let hits = logits.f_argmax(-1, false)?.f_eq_tensor(&classes)?.f_sum(Kind::Int64)?;
-                scores.hits += u64::try_from(i64::try_from(&hits)?).unwrap_or(0);
+                scores.hits.extend(Vec::<bool>::try_from(logits.f_argmax(-1, false)?.f_eq_tensor(&classes)?)?);
             }
             Ok(scores)
         };

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use pipe_core::config::{Base, NewModel, Resources, RunConfig, StageConfig};
+use pipe_core::config::{Base, NewModel, RunConfig, StageConfig};
 use pipe_core::worker::ResolvedDevice;
-use pipe_core::{Progress, Result};
+use pipe_core::{Progress, Result, Step};
 
 use crate::keys::KeyContext;
 
@@ -86,7 +86,7 @@ impl Drop for Share<'_> {
 }
 
 /// What a stage will take: as declared, else as its last making took, else a guess by its kind.
-pub(super) fn demand(config: &StageConfig, declared: &Resources, last_memory: Option<u64>, keys: &KeyContext<'_>) -> Demand {
+pub(super) fn demand(step: &Step<'_>, config: &StageConfig, last_memory: Option<u64>, keys: &KeyContext<'_>) -> Demand {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let device = |device| keys.native().and_then(|native| native.resolve_device(device)).is_ok_and(|device| device == ResolvedDevice::Cuda);
     let (cpus, memory, gpu) = match config {
@@ -109,8 +109,12 @@ pub(super) fn demand(config: &StageConfig, declared: &Resources, last_memory: Op
         }
         // A query has one thread.
         StageConfig::Export(_) | StageConfig::Sql(_) => (1, GIB, false),
-        StageConfig::Predict(config) => (config.threads.unwrap_or(cores), GIB, false),
+        StageConfig::Predict(config) => {
+            let gpu = step.predicts_with_torch() && device(config.device);
+            (if gpu { 1 } else { config.threads.unwrap_or(cores) }, GIB, gpu)
+        }
     };
+    let declared = &step.stage.resources;
     Demand { cpus: declared.cpus.unwrap_or(cpus), memory: declared.memory.map(|size| size.0).or(last_memory).unwrap_or(memory), gpu }
 }
 

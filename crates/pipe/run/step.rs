@@ -254,7 +254,7 @@ impl Walk<'_> {
             Begun::MadeByOther(artifact) => return Ok(Some((*artifact, Summary { line: "made by another run".into(), ..Summary::default() }))),
         };
         let memory = self.latest.lock().expect("no panic while locked").memory.get(&step.stage.name).copied();
-        let _share = self.budget.take(at, demand(&found.config, &step.stage.resources, memory, &self.keys), &progress)?;
+        let _share = self.budget.take(at, demand(step, &found.config, memory, &self.keys), &progress)?;
         if self.halted.load(Ordering::SeqCst) {
             return Ok(None);
         }

@@ -42,7 +42,7 @@ pub use gc::{ArtifactEntry, GcPolicy, Waste};
 pub use lock::{Lock, LockError};
 pub use manifest::{FileEntry, Manifest, SHARED_PART, files_below};
 pub use pending::PendingArtifact;
-pub use shards::{ShardKey, ShardStore, Shards};
+pub use shards::{ShardKey, ShardStore, Shards, SharedShards};
 
 /// On-disk version of key records.
 const KEY_RECORD_VERSION: u32 = 1;
@@ -243,6 +243,12 @@ fn read_latest(path: &Path) -> Option<Latest> {
 }
 
 impl Artifact {
+    /// The artifact in a folder that another process holds for this one.
+    pub fn borrowed(path: &Path) -> Result<Artifact> {
+        let manifest = Manifest::read(path).ok_or_else(|| Error::internal(format!("{} is no artifact", path.display())))?;
+        Ok(Artifact { path: path.to_owned(), manifest, _lease: None })
+    }
+
     /// In bytes.
     pub fn size(&self) -> u64 {
         self.manifest.size()

@@ -195,6 +195,19 @@ fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::copy(from, to).map(drop)
 }
 
+/// Where a stage finds shards, and whether it may use those that are there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SharedShards {
+    dir: PathBuf,
+    reading: bool,
+}
+
+impl SharedShards {
+    pub fn open(self) -> Shards {
+        Shards::new(ShardStore::new(self.dir), self.reading)
+    }
+}
+
 /// One stage's use of the store: what it finds there, what it adds, and the count of both.
 #[derive(Debug)]
 pub struct Shards {
@@ -211,6 +224,11 @@ impl Shards {
     /// With `reading` false nothing is found, and what is made replaces what was there.
     pub fn new(store: ShardStore, reading: bool) -> Shards {
         Shards { store, reading, reused: AtomicU64::new(0), made: AtomicU64::new(0), used: Mutex::default(), forgotten: AtomicBool::new(false) }
+    }
+
+    /// For another process of the same stage.
+    pub fn share(&self) -> SharedShards {
+        SharedShards { dir: self.store.dir.clone(), reading: self.reading }
     }
 
     /// A shard's bytes and notes, if it is there and whole.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Complaint, Device, known_name};
+use super::{Complaint, Device, distinct_columns, in_range, known_name};
+use crate::evaluate::Evaluation;
 use crate::metrics::{all_names, headline};
 use crate::task::Task;
 
@@ -27,6 +28,11 @@ pub struct EvaluateConfig {
     pub of: EvaluateOf,
     /// How such texts are cut to words.
     pub text_tokenizer: TextTokenizer,
+    /// Columns by whose values everything is measured too. The tokenize stage (or, with `of: predictions`, the predict stage)
+    /// keeps them: `keep_columns`.
+    pub by: Vec<String>,
+    /// Intervals of every metric, by the bootstrap: `{}` for the usual ones.
+    pub confidence: Option<ConfidenceConfig>,
     /// Rows scored at once.
     pub per_device_eval_batch_size: usize,
     /// Matrix products in bfloat16.
@@ -44,11 +50,31 @@ impl Default for EvaluateConfig {
             gate: BTreeMap::new(),
             of: EvaluateOf::Model,
             text_tokenizer: TextTokenizer::Spaced,
+            by: Vec::new(),
+            confidence: None,
             per_device_eval_batch_size: 32,
             bf16: false,
             device: Device::Auto,
             torch_threads: None,
         }
+    }
+}
+
+/// Percentile bootstrap: rows are drawn again and again, with replacement, and the metrics of what was drawn are compared. Names
+/// are those of `scipy.stats.bootstrap`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfidenceConfig {
+    /// The share of such intervals that hold the true value.
+    pub confidence_level: f64,
+    /// How often as many rows are drawn as there are.
+    pub n_resamples: usize,
+    pub seed: u64,
+}
+
+impl Default for ConfidenceConfig {
+    fn default() -> Self {
+        ConfidenceConfig { confidence_level: 0.95, n_resamples: 1000, seed: 42 }
     }
 }
 
@@ -157,12 +183,22 @@ impl EvaluateConfig {
         self.metrics.clone().unwrap_or_else(|| headline(task, labels).iter().map(|&name| name.to_owned()).collect())
     }
 
+    /// Of all rows of a split.
+    pub fn evaluation<'e>(&'e self, task: Task, labels: &'e [String]) -> Evaluation<'e> {
+        Evaluation { task, labels, batch_size: self.per_device_eval_batch_size, rows: None, by: &self.by, confidence: self.confidence }
+    }
+
     pub(super) fn check(&self) -> Result<(), Complaint> {
         for name in self.metrics.iter().flatten() {
             known_name("metrics", name, &all_names())?;
         }
         for name in self.gate.keys() {
             known_name("gate", name, &all_names())?;
+        }
+        distinct_columns("by", &self.by)?;
+        if let Some(confidence) = &self.confidence {
+            in_range("confidence.confidence_level", confidence.confidence_level, 0.01..=0.9999)?;
+            in_range("confidence.n_resamples", confidence.n_resamples as f64, 10.0..=1_000_000.0)?;
         }
         if self.per_device_eval_batch_size == 0 {
             return Err(Complaint::new("per_device_eval_batch_size", "a batch has at least one row"));

@@ -8,6 +8,7 @@ mod columns;
 mod evaluate;
 mod export;
 mod ingest;
+mod kept;
 mod new_model;
 mod predict;
 mod run;
@@ -26,10 +27,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::file::{Node, Problem, from_node, suggestion};
+use kept::{distinct_columns, kept_columns};
 
 pub use base::{Base, NewModel, Scratch};
 pub use columns::{ColumnType, ColumnsConfig, ExtraColumn, LabelsConfig, ROLES, Unmapped};
-pub use evaluate::{EvaluateConfig, EvaluateOf, Gate, GateOperator, TextTokenizer};
+pub use evaluate::{ConfidenceConfig, EvaluateConfig, EvaluateOf, Gate, GateOperator, TextTokenizer};
 pub use export::{ExportConfig, ExportFormat, ParityConfig};
 pub use ingest::{DriftAction, DriftConfig, IngestConfig, RejectsConfig};
 pub use new_model::{ModelType, NewModelConfig};
@@ -60,7 +62,7 @@ pub enum StageKind {
     Evaluate,
     /// Writes the trained model as ONNX.
     Export,
-    /// Scores rows with an exported model.
+    /// Scores rows with an exported or a trained model, or has it write texts.
     Predict,
     /// Queries the rows of other stages.
     Sql,
@@ -100,11 +102,11 @@ impl StageKind {
     pub fn version(self) -> u32 {
         match self {
             StageKind::Ingest => 4,
-            StageKind::Tokenize => 4,
+            StageKind::Tokenize => 5,
             StageKind::Train => 4,
             StageKind::Evaluate => 2,
             StageKind::Export => 2,
-            StageKind::Predict => 3,
+            StageKind::Predict => 4,
             StageKind::Sql => 1,
         }
     }
@@ -218,7 +220,7 @@ impl StageConfig {
             }
             StageConfig::Evaluate(config) => semantic(config, &EvaluateConfig::default(), &["model", "metrics", "gate", "device", "torch_threads"]),
             StageConfig::Export(config) => semantic(config, &ExportConfig::default(), &[]),
-            StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "key", "ner", "threads"]),
+            StageConfig::Predict(config) => semantic(config, &PredictConfig::default(), &["model", "key", "ner", "device", "threads"]),
             StageConfig::Sql(config) => semantic(config, &SqlConfig::default(), &[]),
         }
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Base, Complaint, in_range};
+use super::{Base, Complaint, in_range, kept_columns};
 use crate::task::Task;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,8 @@ pub struct TokenizeConfig {
     /// Rows that cannot be learned from, such as a prompt that leaves no room for its completion, are left out and counted;
     /// more than this share of a split is an error.
     pub max_skipped_ratio: Option<f64>,
+    /// Columns of the rows that are kept beside the tokens, for evaluate's `by:`: `group`, `time` or those of `columns.extra`.
+    pub keep_columns: Vec<String>,
 }
 
 /// A new tokenizer, with the normalisation, the special tokens and the template of BERT's.
@@ -158,6 +160,12 @@ impl TokenizeConfig {
         {
             return Err(Complaint::new("doc_stride", format!("`doc_stride: {stride}` leaves no room in windows of {length} tokens"))
                 .hint("it is what two windows share: set it well below `max_length`"));
+        }
+        kept_columns(&self.keep_columns)?;
+        if self.packing && !self.keep_columns.is_empty() {
+            return Err(
+                Complaint::new("keep_columns", "a row of several documents has no value of its own").hint("leave out `packing` or `keep_columns`")
+            );
         }
         self.task.map_or(Ok(()), |task| self.check_task(task))
     }

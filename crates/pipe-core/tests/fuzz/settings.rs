@@ -118,6 +118,7 @@ const TOKENIZE: &[Setting] = &[
     keyed("completion_only_loss", &["null", "false"]),
     keyed("chat_template", &["null", r#""{{ messages }}""#]),
     left_out("max_skipped_ratio", &["null", "0.5"]),
+    keyed("keep_columns", &["[]", r#"["language"]"#]),
 ];
 
 const TRAIN: &[Setting] = &[
@@ -254,6 +255,8 @@ const EVALUATE: &[Setting] = &[
     left_out("gate", &["{}", r#"{"f1_macro": ">= 0.5"}"#, r#"{"accuracy": "> 0.1", "loss": "< 2"}"#]),
     keyed("of", &[r#""model""#, r#""predictions""#]),
     keyed("text_tokenizer", &[r#""spaced""#, r#""chinese""#]),
+    keyed("by", &["[]", r#"["language"]"#, r#"["language", "group"]"#]),
+    keyed("confidence", &["null", "{}", r#"{"confidence_level": 0.9}"#, r#"{"n_resamples": 200}"#, r#"{"seed": 7}"#]),
     keyed("per_device_eval_batch_size", &["32", "8"]),
     keyed("bf16", &["false", "true"]),
     left_out("device", &[r#""auto""#, r#""cpu""#]),
@@ -280,6 +283,9 @@ const PREDICT: &[Setting] = &[
     keyed("generation.stop_strings", &["[]", r#"["."]"#]),
     keyed("generation.eos_token_id", &["null", "[2, 3]", "[]"]),
     keyed("generation.seed", &["42", "7"]),
+    keyed("keep_columns", &["[]", r#"["language"]"#]),
+    keyed("bf16", &["false", "true"]),
+    left_out("device", &[r#""auto""#, r#""cpu""#]),
     left_out("threads", &["null", "2"]),
 ];
 

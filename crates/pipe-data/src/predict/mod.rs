@@ -28,7 +28,7 @@ use crate::scrub::{EntityModel, ScrubKey, ScrubPolicy, Scrubber};
 use crate::tokenize::{ChatTemplate, EncodedRow, TextEncoder, WindowTokens};
 
 pub use input::{InputRows, Texts};
-pub use stage::{Scorer, run};
+pub use stage::{PREDICTIONS, Scorer, run, scrubbed_by, summary};
 pub use texts::evaluate_texts;
 
 /// Rows sorted by length together: many enough for uniform batches, few enough for bounded memory.

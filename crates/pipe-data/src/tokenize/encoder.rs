@@ -236,7 +236,9 @@ impl TextEncoder {
     /// each token stands, in characters, −1 twice for what is none of it. Nothing where the question leaves no room.
     pub fn windows(&self, question: &str, context: &str) -> Result<Option<Vec<WindowTokens>>> {
         let whole = |text: &str| self.whole.encode_char_offsets(text, false).map_err(|_| cannot_encode());
+        let text: Vec<char> = context.chars().collect();
         let (question, context) = (whole(question)?, whole(context)?);
+        let ends = ends_of_letters(&text, context.get_offsets());
         let special = self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
         let (length, stride) = (self.tokenization.max_length, self.tokenization.doc_stride.unwrap_or(0));
         let room = length.saturating_sub(question.len() + special);
@@ -253,7 +255,7 @@ impl TextEncoder {
             let sequences = encoding.get_sequence_ids();
             let mut offsets = Vec::with_capacity(2 * encoding.len());
             for (&(start, end), sequence) in encoding.get_offsets().iter().zip(sequences) {
-                offsets.extend(if sequence == Some(1) { [start as i32, end as i32] } else { [-1, -1] });
+                offsets.extend(if sequence == Some(1) { [start as i32, if end > start { ends[end] as i32 } else { end as i32 }] } else { [-1, -1] });
             }
             let mut row = encoded_row(&encoding, 0);
             self.pad(&mut row);
@@ -353,4 +355,19 @@ fn padding_ids(tokenizer: &Tokenizer, folder: &Path) -> Result<(u32, u32)> {
     let candidates = named_token(folder, "pad_token").into_iter().chain(["[PAD]", "<pad>", "<|endoftext|>", "</s>"].map(str::to_owned));
     let found = candidates.into_iter().find_map(|token| tokenizer.token_to_id(&token));
     found.map(|id| (id, 0)).ok_or_else(|| Error::input(format!("the tokenizer in {} has no padding token", folder.display())))
+}
+/// For each place in a text where a token may end, where what it wrote ends: marks that the tokenizer takes off letters are
+/// in no token, and belong to the one before them.
+fn ends_of_letters(text: &[char], tokens: &[(usize, usize)]) -> Vec<usize> {
+    let mut is_read = vec![false; text.len()];
+    for &(start, end) in tokens {
+        is_read[start.min(text.len())..end.min(text.len())].fill(true);
+    }
+    let mut ends: Vec<usize> = (0..=text.len()).collect();
+    for at in (0..text.len()).rev() {
+        if !is_read[at] && !text[at].is_whitespace() {
+            ends[at] = ends[at + 1];
+        }
+    }
+    ends
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! train/part-00000.parquet …   id, input_ids, attention_mask, and by task: token_type_ids; label, labels, value;
-//!                              offsets, context, answers, start_position, end_position
+//!                              offsets, context, answers, start_position, end_position; then what `keep_columns` names
 //! tokenizer/…                  the tokenizer's files as they were, or those of one that was trained on the rows
 //! pipe.json                    task, labels, scrub policy, tokenization: what a text must go through for this model
 //! report.json                  rows and tokens cut, rows left out
@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
+use arrow_schema::SchemaRef;
 use pipe_core::cache::{Artifact, ShardKey, Shards};
 use pipe_core::config::{StageKind, TokenizeConfig};
 use pipe_core::provenance::{Provenance, Tokenization};
@@ -36,6 +37,7 @@ use pipe_core::{Error, IoContext, Progress, Result, Summary, Task};
 
 use serde_json::json;
 
+use crate::kept;
 use crate::parquet_io::{TableReader, TableWriter};
 use crate::parts::{Part, parts_of};
 use crate::scrub::ScrubPolicy;
@@ -82,7 +84,9 @@ pub fn run(
     let encoder = shape::windowed(TextEncoder::open(&folder, config, text_pair)?, config, task)?;
     let shaper = Shaper::new(task, config, &encoder, &labels, &columns, &folder)?;
     let mut report = TokenReport::new(encoder.tokenization().max_length);
-    let mut tokenizing = Tokenizing { shaper: &shaper, shards, progress, total: splits.values().sum(), done: 0 };
+    let kept = config.keep_columns.as_slice();
+    let schema = kept::with_kept(&shaper.schema(), &columns, kept)?;
+    let mut tokenizing = Tokenizing { shaper: &shaper, kept, schema, shards, progress, total: splits.values().sum(), done: 0 };
     for split in splits.keys() {
         std::fs::create_dir_all(out.join(split)).doing("make the folder", &out.join(split))?;
         report.splits.insert(split.clone(), SplitTokens::default());
@@ -113,6 +117,10 @@ pub fn run(
 /// What stays the same from part to part, and how far it is.
 struct Tokenizing<'t> {
     shaper: &'t Shaper<'t>,
+    /// Columns of the rows that are carried along.
+    kept: &'t [String],
+    /// Of what is written.
+    schema: SchemaRef,
     shards: &'t Shards,
     progress: &'t dyn Progress,
     total: u64,
@@ -123,7 +131,10 @@ impl Tokenizing<'_> {
     /// A finished part of an earlier run, or one that is made and kept for later ones.
     fn part(&mut self, part: &Part, target: &Path) -> Result<SplitTokens> {
         self.progress.check()?;
-        let made_from = json!({"part": part.digest, "shape": self.shaper.identity()});
+        let mut made_from = json!({"part": part.digest, "shape": self.shaper.identity()});
+        if !self.kept.is_empty() {
+            made_from["kept"] = json!(self.kept);
+        }
         let key = ShardKey::of(StageKind::Tokenize, &made_from);
         if let Some(tokens) = self.shards.link::<SplitTokens>(&key, target)? {
             self.advance(tokens.rows_in());
@@ -136,7 +147,7 @@ impl Tokenizing<'_> {
     }
 
     fn tokenize(&mut self, file: &Path, target: &Path) -> Result<SplitTokens> {
-        let schema = self.shaper.schema();
+        let schema = Arc::clone(&self.schema);
         let mut tokens = SplitTokens::default();
         let mut writer = TableWriter::create(target, Arc::clone(&schema), &["id", "context"])?;
         for batch in self.shaper.batches(file)? {
@@ -162,7 +173,9 @@ impl Tokenizing<'_> {
                 tokens.unanswered += u64::from(self.shaper.labelled && row.target.is_unanswered());
             }
             tokens.add_skipped(skipped.iter().map(|&row| ids.value(row)));
-            writer.write(self.shaper.columns(ids, &rows)?, &schema)?;
+            let mut columns = self.shaper.columns(ids, &rows)?;
+            columns.extend(kept::of_rows(&batch, self.kept, rows.iter().map(|row| row.source))?);
+            writer.write(columns, &schema)?;
             self.advance(batch.num_rows() as u64);
         }
         writer.finish()?;

@@ -48,7 +48,14 @@ impl Trainer<'_> {
     fn evaluate(&mut self) -> Result<Report> {
         let (validation, rows) = self.validation.as_ref().ok_or_else(|| Error::internal("an evaluation without a validation split"))?;
         let (quiet, started) = (Quiet(self.progress), Instant::now());
-        let evaluation = Evaluation { task: self.task, labels: &self.labels, batch_size: self.config.per_device_eval_batch_size, rows: Some(rows) };
+        let evaluation = Evaluation {
+            task: self.task,
+            labels: &self.labels,
+            batch_size: self.config.per_device_eval_batch_size,
+            rows: Some(rows),
+            by: &[],
+            confidence: None,
+        };
         let report = pipe_core::evaluate(&mut self.model, validation, &evaluation, &quiet)?;
         let seconds = started.elapsed().as_secs_f64();
         self.evaluations.push(json!({
