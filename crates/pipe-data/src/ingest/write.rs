@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::builder::StringBuilder;
@@ -12,7 +13,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::interleave::interleave_record_batch;
 use pipe_core::cache::{ShardKey, Shards};
-use pipe_core::{Error, Progress, Result, failpoint};
+use pipe_core::{Error, IoContext, Progress, Result, failpoint};
 
 use crate::parquet_io::{BATCH_ROWS, TableOptions, TableWriter};
 use crate::scrub::Scrubber;
@@ -61,11 +62,18 @@ impl RowWriter<'_> {
         let (to_workers, parts) = sync_channel::<Part>(workers);
         let parts = Mutex::new(parts);
         let failed: Mutex<Option<(usize, usize, Error)>> = Mutex::new(None);
+        let (written, to_disk) = channel::<PathBuf>();
         std::thread::scope(|scope| {
             for _ in 0..workers {
-                scope.spawn(|| self.encode_all(&parts, &failed));
+                let written = written.clone();
+                let (parts, failed) = (&parts, &failed);
+                scope.spawn(move || self.encode_all(parts, written, failed));
             }
-            self.plan(assignment, part_rows, &to_workers, &failed, progress).inspect(|_| drop(to_workers))
+            // Ends once the last worker has.
+            drop(written);
+            let syncing = scope.spawn(move || sync_all(&to_disk));
+            let planned = self.plan(assignment, part_rows, &to_workers, &failed, progress).inspect(|_| drop(to_workers));
+            syncing.join().expect("nothing in it panics").and(planned)
         })
         .and_then(|rows| match failed.into_inner().expect("no panic while locked") {
             Some((_, _, error)) => Err(error),
@@ -116,7 +124,7 @@ impl RowWriter<'_> {
         Ok(self.splits.iter().cloned().zip(reports).collect())
     }
 
-    fn encode_all(&self, parts: &Mutex<Receiver<Part>>, failed: &Mutex<Option<(usize, usize, Error)>>) {
+    fn encode_all(&self, parts: &Mutex<Receiver<Part>>, written: Sender<PathBuf>, failed: &Mutex<Option<(usize, usize, Error)>>) {
         loop {
             let next = parts.lock().expect("no panic while locked").recv();
             let Ok(part) = next else { return };
@@ -124,7 +132,10 @@ impl RowWriter<'_> {
             if failed.lock().expect("no panic while locked").is_some() {
                 continue;
             }
-            if let Err(error) = self.encode(&part) {
+            let encoded = self.encode(&part);
+            // Nobody takes it where syncing failed, which is an error of its own.
+            let _ = encoded.is_ok().then(|| written.send(self.path(&part)));
+            if let Err(error) = encoded {
                 let mut first = failed.lock().expect("no panic while locked");
                 // The first in the order of parts, so that the same input ends with the same error as far as may be.
                 if first.as_ref().is_none_or(|(split, number, _)| (part.split, part.number) < (*split, *number)) {
@@ -227,6 +238,12 @@ impl RowWriter<'_> {
         }
         Ok(Arc::new(ids.finish()))
     }
+}
+
+/// Makes parts durable as they come. The cache syncs all that it commits, but only once every part is there: a disk that
+/// begins while others are still encoded is done sooner.
+fn sync_all(written: &Receiver<PathBuf>) -> Result<()> {
+    written.iter().try_for_each(|path| File::open(&path).and_then(|file| file.sync_data()).doing("write", &path))
 }
 
 /// Rows that are not written yet. They end where the rows themselves say so, not where shards do: the bytes of a part

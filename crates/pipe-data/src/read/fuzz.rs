@@ -1,7 +1,7 @@
 //! Whatever bytes a file has: no panic, no hang, and the same records whatever the chunks and blocks.
 //!
 //! Few cases each, so that they run with all other tests. For a night of it:
-//! `PROPTEST_CASES=1000000 cargo test --release -p pipe-data read::fuzz`.
+//! `PROPTEST_CASES=1000000 cargo test --release -p pipe-data read::fuzz`, and `scrub::tests` for the detectors.
 
 use pipe_core::config::{SourceConfig, SourceFormat};
 use proptest::collection::vec;
@@ -118,7 +118,7 @@ fn any_format() -> impl Strategy<Value = (SourceFormat, &'static str)> {
 }
 
 /// `cases` unless `PROPTEST_CASES` says otherwise. Failures are shown, not kept in files.
-fn config(cases: u32) -> Config {
+pub(crate) fn config(cases: u32) -> Config {
     let mut config = Config { failure_persistence: None, max_global_rejects: u32::MAX, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = cases;

@@ -14,6 +14,7 @@ mod frame;
 mod header;
 mod input;
 mod json;
+mod lengths;
 mod names;
 mod parse;
 mod row;
@@ -159,7 +160,7 @@ impl Reason {
 }
 
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -16,6 +16,7 @@ use pipe_core::{Error, IoContext, Result, catch_panic};
 use super::cells::{is_readable, is_text};
 use super::header::{Header, Slot};
 use super::input::by_magic;
+use super::lengths;
 use super::wanted::{Need, Wanted};
 
 /// How an Arrow IPC file begins, other than a stream.
@@ -58,6 +59,14 @@ impl TableFramer {
                 .hint("decompress it first: such files are compressed within"));
         }
         let size = handle.metadata().doing("read", path)?.len();
+        let fits = match file.format {
+            SourceFormat::Parquet => lengths::fit_parquet(&handle, size),
+            _ if head.starts_with(ARROW_FILE) => lengths::fit_arrow(&handle, size),
+            _ => lengths::fit_stream(&handle, size),
+        };
+        if !fits {
+            return Err(unreadable(file));
+        }
         let opened = catch_panic(|| open_batches(handle, &head, file, wanted, chunk_records));
         let (batches, columns, header) = opened.unwrap_or_else(|| Err(unreadable(file)))?;
         Ok((TableFramer { batches, rest: None, chunk_records, size }, columns, header))

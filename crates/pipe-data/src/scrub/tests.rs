@@ -508,7 +508,7 @@ fn overlapping_hits_leave_nothing_uncovered() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config { cases: 2_000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(crate::read::fuzz::config(2_000))]
 
     /// Any text: no panic, hits in order on character boundaries, and scrubbing again changes nothing.
     #[test]
