@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::project::{Project, read_json};
 use crate::table::Table;
+use crate::tasks::runtimes_agree;
 
 const PIPELINE: &str = r#"version: 1
 name: slices
@@ -25,7 +26,8 @@ stages:
     with: { by: [language, size], confidence: { n_resamples: 500 }, device: cpu, torch_threads: 1 }
   export: { uses: export, from: [train, tokenize.validation] }
   onnx: { uses: evaluate, from: [export, tokenize.test], with: { by: [language], confidence: { n_resamples: 500 }, torch_threads: 1 } }
-  predict: { uses: predict, from: [train, ingest.test], with: { keep_columns: [language], device: cpu, threads: 1 } }
+  predict: { uses: predict, from: [export, ingest.test], with: { keep_columns: [language], threads: 1 } }
+  direct: { uses: predict, from: [train, ingest.test], with: { keep_columns: [language], device: cpu, threads: 1 } }
 "#;
 
 fn project() -> Project {
@@ -57,8 +59,9 @@ fn slices_are_what_the_predictions_say_and_intervals_are_as_wide_as_theory_has_t
     project.run(&[]).code(0).prints(&["language", "(none)", "95% confidence"]);
     let found = metrics(&project, "evaluate");
     let (predictions, rows) =
-        (Table::read(&project.artifact("predict").join("predictions.parquet")), Table::of_split(&project.artifact("ingest"), "test"));
+        (Table::read(&project.artifact("direct").join("predictions.parquet")), Table::of_split(&project.artifact("ingest"), "test"));
     assert_eq!(predictions.columns.last().unwrap(), "language");
+    runtimes_agree(&project, &["id", "label", "language"], &["score", "prob_bad", "prob_good"]);
     let languages = predictions.strings("language");
     assert_eq!(languages, rows.strings("language"));
     let right: Vec<bool> = predictions.strings("label").iter().zip(rows.strings("label")).map(|(a, b)| *a == b).collect();

@@ -85,6 +85,12 @@ impl Table {
         self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or_else(Vec::new, texts)).collect())
     }
 
+    /// Each row's list of numbers; an absent one is 0.
+    pub(crate) fn lists_of_floats(&self, column: &str) -> Vec<Vec<f32>> {
+        let values = |list: ArrayRef| list.as_primitive::<Float32Type>().iter().map(Option::unwrap_or_default).collect();
+        self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or_else(Vec::new, values)).collect())
+    }
+
     /// How long each row's list is.
     pub(crate) fn lengths(&self, column: &str) -> Vec<usize> {
         self.collect(column, |array| array.as_list::<i32>().iter().map(|list| list.map_or(0, |list| list.len())).collect())

@@ -71,8 +71,8 @@ fn has_one_slice(metrics: &Value) {
     assert_eq!(slice["confidence"], metrics["confidence"]["intervals"]);
 }
 
-/// What libtorch says of the rows is what ONNX Runtime says of them.
-fn runtimes_agree(project: &Project, texts: &[&str], numbers: &[&str]) {
+/// What libtorch says of the rows (the stage `direct`) is what ONNX Runtime says of them (`predict`).
+pub(crate) fn runtimes_agree(project: &Project, texts: &[&str], numbers: &[&str]) {
     let of = |stage: &str| Table::read(&project.artifact(stage).join("predictions.parquet"));
     let (onnx, torch) = (of("predict"), of("direct"));
     assert_eq!((&onnx.columns, onnx.rows()), (&torch.columns, torch.rows()));
@@ -112,6 +112,8 @@ fn words_get_tags_and_entities() {
     runtimes_agree(&project, &["id"], &[]);
     let direct = Table::read(&project.artifact("direct").join("predictions.parquet"));
     assert_eq!((direct.lists_of_texts("tags"), direct.lengths("entities")), (predictions.lists_of_texts("tags"), predictions.lengths("entities")));
+    let scores = [&direct, &predictions].map(|table| table.lists_of_floats("scores").concat());
+    assert!(scores[0].iter().zip(&scores[1]).all(|(a, b)| (a - b).abs() <= 1e-4));
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use arrow_select::take::take;
 use pipe_core::{Error, Result};
 
@@ -57,23 +56,10 @@ pub(crate) fn texts_of(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Str
         return Err(missing("by", name, batch.schema_ref().fields().iter().map(|field| field.name().as_str()))
             .hint("have the stage that is read keep it: `keep_columns` of tokenize, or of predict with `of: predictions`"));
     };
-    macro_rules! numbers {
-        ($kind:ty) => {
-            column.as_primitive::<$kind>().iter().map(|value| value.map(|value| value.to_string())).collect()
-        };
-    }
-    Ok(match column.data_type() {
-        DataType::Utf8 => column.as_string::<i32>().iter().map(|value| value.map(str::to_owned)).collect(),
-        DataType::Boolean => column.as_boolean().iter().map(|value| value.map(|value| value.to_string())).collect(),
-        DataType::Int8 => numbers!(Int8Type),
-        DataType::Int16 => numbers!(Int16Type),
-        DataType::Int32 => numbers!(Int32Type),
-        DataType::Int64 => numbers!(Int64Type),
-        DataType::Float32 => numbers!(Float32Type),
-        DataType::Float64 => numbers!(Float64Type),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => numbers!(TimestampMicrosecondType),
-        other => return Err(Error::usage(format!("`by` names the column `{name}`, whose values ({other}) make no slices"))),
-    })
+    let unfit = |e| Error::usage(format!("`by` names the column `{name}`, whose values make no slices: {e}"));
+    let options = FormatOptions::default();
+    let values = ArrayFormatter::try_new(column, &options).map_err(unfit)?;
+    (0..column.len()).map(|row| column.is_valid(row).then(|| values.value(row).try_to_string().map_err(unfit)).transpose()).collect()
 }
 
 fn missing<'n>(setting: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Error {
@@ -82,5 +68,30 @@ fn missing<'n>(setting: &str, name: &str, known: impl Iterator<Item = &'n str>) 
     match pipe_core::file::nearest(name, known.iter().copied()) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint("a column comes along by `columns.extra` of ingest, or as a column of a query"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_people_read_them() {
+        let columns: [(&str, ArrayRef); 5] = [
+            ("text", Arc::new(StringArray::from(vec![Some("de"), None]))),
+            ("whole", Arc::new(Int64Array::from(vec![Some(3), None]))),
+            ("number", Arc::new(Float64Array::from(vec![Some(0.5), None]))),
+            ("truth", Arc::new(BooleanArray::from(vec![Some(true), None]))),
+            ("time", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_795_996_800_000_000), None]).with_timezone("+00:00"))),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
+        for (name, expected) in [("text", "de"), ("whole", "3"), ("number", "0.5"), ("truth", "true"), ("time", "2026-11-30T00:00:00Z")] {
+            assert_eq!(texts_of(&batch, name).unwrap(), [Some(expected.to_owned()), None], "{name}");
+        }
+        assert!(texts_of(&batch, "txt").unwrap_err().message.contains("the rows do not have"));
     }
 }

@@ -132,14 +132,15 @@ impl RowWriter<'_> {
             if failed.lock().expect("no panic while locked").is_some() {
                 continue;
             }
-            let encoded = self.encode(&part);
-            // Nobody takes it where syncing failed, which is an error of its own.
-            let _ = encoded.is_ok().then(|| written.send(self.path(&part)));
-            if let Err(error) = encoded {
-                let mut first = failed.lock().expect("no panic while locked");
-                // The first in the order of parts, so that the same input ends with the same error as far as may be.
-                if first.as_ref().is_none_or(|(split, number, _)| (part.split, part.number) < (*split, *number)) {
-                    *first = Some((part.split, part.number, error));
+            match self.encode(&part) {
+                // Nobody takes it where syncing failed, which is an error of its own.
+                Ok(()) => drop(written.send(self.path(&part))),
+                Err(error) => {
+                    let mut first = failed.lock().expect("no panic while locked");
+                    // The first in the order of parts, so that the same input ends with the same error as far as may be.
+                    if first.as_ref().is_none_or(|(split, number, _)| (part.split, part.number) < (*split, *number)) {
+                        *first = Some((part.split, part.number, error));
+                    }
                 }
             }
         }

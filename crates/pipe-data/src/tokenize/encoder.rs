@@ -9,6 +9,7 @@ use pipe_model::ModelConfig;
 use rayon::prelude::*;
 use serde_json::Value;
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use unicode_normalization::char::is_combining_mark;
 
 /// All that the library reads; the others say how it is used.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -356,6 +357,7 @@ fn padding_ids(tokenizer: &Tokenizer, folder: &Path) -> Result<(u32, u32)> {
     let found = candidates.into_iter().find_map(|token| tokenizer.token_to_id(&token));
     found.map(|id| (id, 0)).ok_or_else(|| Error::input(format!("the tokenizer in {} has no padding token", folder.display())))
 }
+
 /// For each place in a text where a token may end, where what it wrote ends: marks that the tokenizer takes off letters are
 /// in no token, and belong to the one before them.
 fn ends_of_letters(text: &[char], tokens: &[(usize, usize)]) -> Vec<usize> {
@@ -365,7 +367,7 @@ fn ends_of_letters(text: &[char], tokens: &[(usize, usize)]) -> Vec<usize> {
     }
     let mut ends: Vec<usize> = (0..=text.len()).collect();
     for at in (0..text.len()).rev() {
-        if !is_read[at] && !text[at].is_whitespace() {
+        if !is_read[at] && is_combining_mark(text[at]) {
             ends[at] = ends[at + 1];
         }
     }
