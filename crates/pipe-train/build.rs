@@ -6,8 +6,8 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let libtorch = PathBuf::from(std::env::var_os("LIBTORCH").expect("LIBTORCH is set by .cargo/config.toml; run `cargo xtask setup` first"));
     assert!(libtorch.join("include").is_dir(), "{} holds no libtorch: run `cargo xtask setup` first", libtorch.display());
-    for source in ["shim", "kernels"] {
-        println!("cargo:rerun-if-changed=src/{source}.cpp");
+    for source in ["shim.cpp", "kernels.cpp", "gemm.cpp", "gemm.h"] {
+        println!("cargo:rerun-if-changed=src/{source}");
     }
     let mut build = cc::Build::new();
     build
@@ -20,7 +20,11 @@ fn main() {
     build.clone().file("src/shim.cpp").compile("pipe_shim");
     // Optimised whatever cargo's profile is: a test would wait for its loops. With libtorch's own OpenMP, so that both share
     // their threads; without `-ffast-math`, which would take infinities and NaNs for granted not to be.
-    build.file("src/kernels.cpp").opt_level(3).flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"]).compile("pipe_kernels");
+    build
+        .files(["src/kernels.cpp", "src/gemm.cpp"])
+        .opt_level(3)
+        .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"])
+        .compile("pipe_kernels");
     println!("cargo:rustc-link-lib=gomp");
     // Here rather than in .cargo/config.toml: flags there are lost when a user sets RUSTFLAGS.
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/libtorch/lib");

@@ -152,13 +152,12 @@ impl Backend for TorchBackend<'_> {
 
     fn linear(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor> {
         let (weight, bias) = (self.get_cast(module, "weight")?, self.find_cast(module, "bias")?);
-        self.compute(x)?.f_linear(&weight, bias.as_ref()).map(Into::into).map_err(torch_error)
+        linear(&self.compute(x)?, &weight, bias.as_ref())
     }
 
     fn conv1d(&self, module: &str, x: &Self::Tensor) -> Result<Self::Tensor> {
         let (weight, bias) = (self.get_cast(module, "weight")?, self.get_cast(module, "bias")?);
-        let run = || self.compute(x).map(|x| x.f_linear(&weight.f_tr()?, Some(&bias)));
-        run()?.map(Into::into).map_err(torch_error)
+        linear(&self.compute(x)?, &weight.f_tr().map_err(torch_error)?, Some(&bias))
     }
 
     fn layer_norm(&self, module: &str, x: &Self::Tensor, eps: f64) -> Result<Self::Tensor> {
@@ -324,6 +323,14 @@ impl Backend for TorchBackend<'_> {
             x.f_gather(1, &index, false)?.f_squeeze_dim(1)
         };
         run().map(Into::into).map_err(torch_error)
+    }
+}
+
+/// `x · weightᵀ + bias` over the last axis.
+fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Rc<Tensor>> {
+    match kernels::linear(x, weight, bias)? {
+        Some(product) => Ok(Rc::new(product)),
+        None => x.f_linear(weight, bias).map(Into::into).map_err(torch_error),
     }
 }
 

@@ -3,6 +3,8 @@
 //
 // Dropout keeps no mask: whether an element is kept follows from its index and a key of 64 bits, drawn from libtorch's
 // generator once per call, and is worked out again in the backward pass. So one seed gives one result, as before.
+#include "gemm.h"
+
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
@@ -13,6 +15,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -194,6 +197,11 @@ CLONES void drop(const float* x, int64_t size, Dropout dropout, uint32_t first, 
     bool keep = number(first + static_cast<uint32_t>(c), dropout.key[0], dropout.key[1]) >= dropout.threshold;
     out[c] = keep ? x[c] * dropout.scale : 0.0f;
   }
+}
+
+CLONES void add_to(const float* from, int64_t size, float* to) {
+#pragma omp simd
+  for (int64_t c = 0; c < size; ++c) to[c] += from[c];
 }
 
 // scores → softmax(scores · scale + mask), in place.
@@ -499,6 +507,66 @@ struct Embedding : torch::autograd::Function<Embedding> {
   }
 };
 
+// A matrix in rows or in columns, without gaps within them.
+pipe::Matrix matrix(const Tensor& x) { return {x.const_data_ptr<float>(), x.stride(0), x.stride(1)}; }
+pipe::Matrix transposed(const Tensor& x) { return {x.const_data_ptr<float>(), x.stride(1), x.stride(0)}; }
+
+// [N, C] → [C]
+Tensor sum_of_rows(const Tensor& x) {
+  const int64_t rows = x.size(0), size = x.size(1);
+  Tensor sum = at::zeros({size}, x.options());
+  // By columns, so that each number is the sum of its parts in one order.
+  at::parallel_for(0, size, 64, [&](int64_t begin, int64_t end) {
+    float* to = sum.mutable_data_ptr<float>();
+    for (int64_t row = 0; row < rows; ++row) add_to(x.const_data_ptr<float>() + row * size + begin, end - begin, to + begin);
+  });
+  return sum;
+}
+
+struct Linear : torch::autograd::Function<Linear> {
+  // x [.., I], weight [O, I] by rows or by columns, bias [O] or absent → [.., O]
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+    const int64_t outputs = weight.size(0), inputs = weight.size(1);
+    const Tensor rows = x.contiguous().view({-1, inputs});
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = outputs;
+    Tensor out = at::empty(shape, x.options());
+    pipe::gemm(rows.size(0), outputs, inputs, matrix(rows), transposed(weight), bias ? bias->const_data_ptr<float>() : nullptr,
+               out.mutable_data_ptr<float>());
+    context->save_for_backward({rows, weight});
+    context->saved_data["biased"] = bias.has_value();
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &rows = saved[0], &weight = saved[1];
+    const int64_t count = rows.size(0), inputs = weight.size(1), outputs = weight.size(0);
+    const Tensor of_out = grads[0].contiguous();
+    const Tensor grad = of_out.view({count, outputs});
+    Tensor of_x, of_weight, of_bias;
+    if (context->needs_input_grad(0)) {
+      std::vector<int64_t> shape = of_out.sizes().vec();
+      shape.back() = inputs;
+      of_x = at::empty(shape, grad.options());
+      pipe::gemm(count, inputs, outputs, matrix(grad), matrix(weight), nullptr, of_x.mutable_data_ptr<float>());
+    }
+    if (context->needs_input_grad(1)) {
+      // As the weight is stored, so that its gradient can be taken over as it is.
+      if (weight.stride(1) == 1) {
+        of_weight = at::empty({outputs, inputs}, grad.options());
+        pipe::gemm(outputs, inputs, count, transposed(grad), matrix(rows), nullptr, of_weight.mutable_data_ptr<float>());
+      } else {
+        of_weight = at::empty({inputs, outputs}, grad.options());
+        pipe::gemm(inputs, outputs, count, transposed(rows), matrix(grad), nullptr, of_weight.mutable_data_ptr<float>());
+        of_weight = of_weight.t();
+      }
+    }
+    if (context->saved_data["biased"].toBool() && context->needs_input_grad(2)) of_bias = sum_of_rows(grad);
+    return {of_x, of_weight, of_bias};
+  }
+};
+
 template <class F>
 Tensor* guarded(F f) {
   try {
@@ -532,5 +600,11 @@ Tensor* pipe_embedding(Tensor* table, Tensor* ids, int64_t padding) {
 
 Tensor* pipe_attention(Tensor* q, Tensor* k, Tensor* v, Tensor* mask, int64_t heads, int64_t kv_heads, double scale, double p) {
   return guarded([&] { return Attention::apply(*q, *k, *v, *mask, heads, kv_heads, scale, p); });
+}
+
+bool pipe_has_linear() { return pipe::has_gemm(); }
+
+Tensor* pipe_linear(Tensor* x, Tensor* weight, Tensor* bias) {
+  return guarded([&] { return Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::optional<Tensor>(*bias)); });
 }
 }

@@ -10,11 +10,16 @@ use torch_sys::C_tensor;
 /// Up to this length of a sequence, attention by hand is faster than libtorch's matrix products.
 const MAX_ATTENTION_LENGTH: i64 = 128;
 
+/// From this many rows on, laying out a matrix for a product takes less than what a faster product saves.
+const MIN_PRODUCT_ROWS: i64 = 32;
+
 unsafe extern "C" {
     fn pipe_kernels_error() -> *const c_char;
     fn pipe_residual_norm(x: *mut C_tensor, residual: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor, p: f64, eps: f64) -> *mut C_tensor;
     fn pipe_embedding(table: *mut C_tensor, ids: *mut C_tensor, padding: i64) -> *mut C_tensor;
     fn pipe_dropout(x: *mut C_tensor, p: f64) -> *mut C_tensor;
+    fn pipe_has_linear() -> bool;
+    fn pipe_linear(x: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor) -> *mut C_tensor;
     fn pipe_attention(
         q: *mut C_tensor,
         k: *mut C_tensor,
@@ -96,6 +101,26 @@ pub(crate) fn dropout(x: &Tensor, p: f64) -> Result<Option<Tensor>> {
     checked(unsafe { pipe_dropout(pointer(x), p) }, "dropout").map(Some)
 }
 
+/// `x · weightᵀ + bias` over the last axis of `x` `[.., I]`, with `weight` `[O, I]` by rows or by columns; absent where libtorch does
+/// it as fast or has to.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
+    // SAFETY: it asks the processor.
+    if !unsafe { pipe_has_linear() } {
+        return Ok(None);
+    }
+    let float = [Kind::Float];
+    let fits = [Some(x), Some(weight), bias].into_iter().flatten().all(|tensor| is_on_cpu(tensor, &float));
+    let &[outputs, inputs] = weight.size().as_slice() else { return Ok(None) };
+    let stored = matches!(weight.stride().as_slice(), &[across, 1] if across == inputs) || weight.stride() == [1, outputs];
+    let shaped = x.size().last() == Some(&inputs) && bias.is_none_or(|bias| bias.size() == [outputs] && bias.is_contiguous());
+    if !fits || !stored || !shaped || outputs == 0 || inputs == 0 || (x.numel() as i64) < MIN_PRODUCT_ROWS * inputs {
+        return Ok(None);
+    }
+    // SAFETY: live tensors of the types and shapes that were checked, a null pointer for none; no exception gets out.
+    let made = unsafe { pipe_linear(pointer(x), pointer(weight), bias.map_or(std::ptr::null_mut(), pointer)) };
+    checked(made, "a linear layer").map(Some)
+}
+
 /// Attention of short sequences, with dropout `p` of its probabilities; absent where libtorch has to do it. Shapes as
 /// [`pipe_model::Backend::attention`] has them; `mask` is `[B or 1, 1, M or 1, L]` in f32.
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec: &AttentionSpec, p: f64) -> Result<Option<Tensor>> {
@@ -167,6 +192,35 @@ mod tests {
             close(&ours.grad(), &theirs.grad(), "gradient");
         }
         assert!(embedding(&ours, &(&ids + 1), None).is_err());
+    }
+
+    #[test]
+    fn a_linear_layer_is_that_of_libtorch() {
+        // Of one tile, of some, with edges in every direction, and of more than is laid out at once.
+        for (rows, inputs, outputs) in [(32, 1, 1), (37, 45, 53), (496, 384, 384), (130, 1536, 100), (45, 5000, 40), (33, 130, 9000), (3000, 400, 35)]
+        {
+            for by_columns in [false, true] {
+                let x = random(&[rows, inputs], 1);
+                let weight = if by_columns { random(&[inputs, outputs], 2) } else { random(&[outputs, inputs], 2) };
+                let bias = random(&[outputs], 3);
+                for bias in [Some(&bias), None] {
+                    let of = |weight: &Tensor| if by_columns { weight.tr() } else { weight.shallow_clone() };
+                    let Some(ours) = linear(&x, &of(&weight), bias).unwrap() else {
+                        // SAFETY: as above.
+                        assert!(!unsafe { pipe_has_linear() });
+                        return;
+                    };
+                    let exact = |x: &Tensor| x.to_kind(Kind::Double);
+                    let theirs = exact(&x).f_linear(&exact(&of(&weight)), bias.map(exact).as_ref()).unwrap();
+                    close(&ours, &theirs, "output");
+                    let inputs: Vec<&Tensor> = [&x, &weight].into_iter().chain(bias).collect();
+                    for (ours, theirs) in gradients(&ours, &inputs).iter().zip(gradients(&theirs, &inputs)) {
+                        assert!(ours.is_contiguous());
+                        close(ours, &theirs, "gradient");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

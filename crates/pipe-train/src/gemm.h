@@ -1,0 +1,18 @@
+// Matrix products in f32 on processors whose AVX-512 libtorch's library leaves unused.
+#pragma once
+#include <cstdint>
+
+namespace pipe {
+// Where element (i, j) is `data[i * row + j * column]`; one of the strides is 1.
+struct Matrix {
+  const float* data;
+  int64_t row, column;
+};
+
+// Whether `gemm` runs on this processor, and is worth it there.
+bool has_gemm();
+
+// c[m, n] = a[m, k] · b[k, n] + bias[n] (none: null); `c` is row-major without gaps. Each number is summed up in an order that depends
+// on `k` alone, not on how many threads there are.
+void gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, const float* bias, float* c);
+}  // namespace pipe
