@@ -16,6 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::signals::Signals;
 
+/// How many compiled products oneDNN keeps: a variable of its own.
+const PRODUCTS_KEPT: &str = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
 /// How often a stop is looked for while the worker is silent.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// A worker that was asked to stop has this long to finish its step and save a checkpoint.
@@ -50,6 +52,10 @@ impl Worker {
         let (reading, writing) = std::io::pipe().map_err(failed)?;
         let lock_fd = lock.as_fd().try_clone_to_owned().map_err(failed)?;
         let mut command = Command::new(&program);
+        // oneDNN keeps a compiled product for each shape, 1,024 of them unless told otherwise; every length of a batch makes nine.
+        if std::env::var_os(PRODUCTS_KEPT).is_none() {
+            command.env(PRODUCTS_KEPT, "64");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         let mappings = vec![FdMapping { parent_fd: OwnedFd::from(writing), child_fd: EVENT_FD }, FdMapping { parent_fd: lock_fd, child_fd: LOCK_FD }];
         command.fd_mappings(mappings).map_err(|e| Error::internal(e.to_string()))?;

@@ -185,14 +185,28 @@ fn tensor(view: &TensorView<'_>, path: &Path) -> Result<Tensor> {
     Tensor::f_from_data_size(view.data(), &shape, kind).map(|tensor| tensor.to_kind(Kind::Float)).map_err(torch_error)
 }
 
-/// A tensor's bytes as safetensors wants them.
-struct Bytes {
+/// A tensor as safetensors writes it: on the CPU, its numbers one after the other.
+struct Saved {
+    tensor: Tensor,
     dtype: Dtype,
     shape: Vec<usize>,
-    data: Vec<u8>,
 }
 
-impl safetensors::View for &Bytes {
+impl Saved {
+    fn new(tensor: &Tensor) -> Result<Saved> {
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let dtype = match tensor.kind() {
+            Kind::Float => Dtype::F32,
+            Kind::Int64 => Dtype::I64,
+            Kind::Uint8 => Dtype::U8,
+            other => return Err(Error::internal(format!("a tensor of kind {other:?} is not saved"))),
+        };
+        let shape = tensor.size().iter().map(|&size| size as usize).collect();
+        Ok(Saved { tensor, dtype, shape })
+    }
+}
+
+impl safetensors::View for &Saved {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -202,32 +216,20 @@ impl safetensors::View for &Bytes {
     }
 
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        (&self.data).into()
+        // SAFETY: a contiguous tensor on the CPU, which lives as long as the slice and which nobody writes to while it is saved.
+        // No copy of a whole model is made beside the model.
+        unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast::<u8>(), self.data_len()) }.into()
     }
 
     fn data_len(&self) -> usize {
-        self.data.len()
+        self.tensor.numel() * self.dtype.bitsize() / 8
     }
-}
-
-fn bytes(tensor: &Tensor) -> Result<Bytes> {
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-    let dtype = match tensor.kind() {
-        Kind::Float => Dtype::F32,
-        Kind::Int64 => Dtype::I64,
-        Kind::Uint8 => Dtype::U8,
-        other => return Err(Error::internal(format!("a tensor of kind {other:?} is not saved"))),
-    };
-    let width = dtype.bitsize() / 8;
-    let mut data = vec![0; tensor.numel() * width];
-    tensor.f_copy_data_u8(&mut data, tensor.numel()).map_err(torch_error)?;
-    Ok(Bytes { dtype, shape: tensor.size().iter().map(|&size| size as usize).collect(), data })
 }
 
 /// Writes tensors with the metadata that transformers expects. The file's bytes depend on the tensors alone.
 pub(crate) fn save(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
-    let data: Vec<(&str, Bytes)> = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), bytes(tensor)?))).collect::<Result<_>>()?;
-    let views = data.iter().map(|(name, bytes)| (*name, bytes));
+    let data: Vec<(&str, Saved)> = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), Saved::new(tensor)?))).collect::<Result<_>>()?;
+    let views = data.iter().map(|(name, saved)| (*name, saved));
     // One key only: several are written in random order.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| match e {

@@ -48,6 +48,7 @@ pub struct TrainPaths<'p> {
 
 /// What the loop works with.
 struct Trainer<'t> {
+    started: Instant,
     config: &'t TrainConfig,
     progress: &'t dyn Progress,
     model: Model,
@@ -68,21 +69,23 @@ struct Trainer<'t> {
     steps_per_epoch: u64,
     /// How long each evaluation of this run took, for its record.
     evaluations: Vec<Value>,
+    /// How long it took to load, to resume and to make the first optimizer step of this run.
+    first_step: Option<Duration>,
 }
 
 /// Fine-tunes a model for the task of its tokens.
 pub fn train(config: &TrainConfig, paths: &TrainPaths<'_>, device: Device, progress: &dyn Progress) -> Result<Summary> {
     let config = &config.canonical();
-    let started = Instant::now();
     let mut trainer = Trainer::new(config, paths, device, progress)?;
-    let loaded = started.elapsed();
+    let loaded = trainer.started.elapsed();
     let resumed_at = trainer.resume()?;
     let rows_before = trainer.state.ledger.rows;
     let training = trainer.run()?;
     trainer.finish(paths)?;
     let (rows, steps) = (trainer.state.ledger.rows - rows_before, trainer.state.global_step - resumed_at);
     let mut record = json!({
-        "train_runtime": started.elapsed().as_secs_f64(), "load_seconds": loaded.as_secs_f64(), "step_seconds": training.as_secs_f64(),
+        "train_runtime": trainer.started.elapsed().as_secs_f64(), "load_seconds": loaded.as_secs_f64(),
+        "first_step_seconds": trainer.first_step.map(|first| first.as_secs_f64()), "step_seconds": training.as_secs_f64(),
         "resumed_at_step": resumed_at, "train_samples_per_second": rows as f64 / training.as_secs_f64(),
         "train_steps_per_second": steps as f64 / training.as_secs_f64(),
         "steps": trainer.state.global_step, "threads": tch::get_num_threads(), "device": format!("{device:?}"),
@@ -120,6 +123,7 @@ impl Trainer<'_> {
                 let started = Instant::now();
                 let loss = self.step(batch)?;
                 training += started.elapsed();
+                self.first_step.get_or_insert_with(|| self.started.elapsed());
                 let rate = (self.state.ledger.rows - rows_before) as f64 / training.as_secs_f64();
                 self.progress.advance(self.state.global_step, self.state.max_steps, "steps", &format!("loss {loss:.3}, {rate:.0} rows/s"));
                 self.evaluate_and_save()?;

@@ -1,6 +1,7 @@
 //! From settings, tokens and a model to a [`Trainer`].
 
 use std::path::Path;
+use std::time::Instant;
 
 use pipe_core::config::{IntervalStrategy, NewModel, TrainConfig};
 use pipe_core::metrics::{family, names};
@@ -26,6 +27,7 @@ use crate::{sampler, shim};
 
 impl<'t> Trainer<'t> {
     pub(super) fn new(config: &'t TrainConfig, paths: &TrainPaths<'_>, device: Device, progress: &'t dyn Progress) -> Result<Trainer<'t>> {
+        let started = Instant::now();
         check_device(config, device)?;
         let provenance = Provenance::read(paths.tokens)?;
         let (task, labels) = (task_of(config, provenance.task)?, provenance.labels);
@@ -102,6 +104,8 @@ impl<'t> Trainer<'t> {
             rows,
             steps_per_epoch,
             evaluations: Vec::new(),
+            first_step: None,
+            started,
         })
     }
 }
