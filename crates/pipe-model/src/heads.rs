@@ -5,7 +5,7 @@ use pipe_core::{Error, Result, Task};
 use serde_json::Value;
 
 use crate::decoder::{gpt2, llama};
-use crate::encoder::{Positions, encode};
+use crate::encoder::{EncoderNames, Positions, encode};
 use crate::{Activation, Architecture, Backend, ModelConfig, ModelInputs};
 
 /// What a model is to give.
@@ -131,4 +131,17 @@ fn language_model_head(config: &ModelConfig) -> &'static str {
         Architecture::Llama if config.decoder.tied_embeddings => "model.embed_tokens",
         _ => "lm_head",
     }
+}
+
+/// The parameter that has a row for each word, where nothing but look-ups reads it: a language model may score the vocabulary with it.
+pub fn word_table(config: &ModelConfig, head: Head) -> Option<String> {
+    let tied = head == Head::CausalLm && config.decoder.tied_embeddings;
+    let module = match config.architecture {
+        Architecture::Bert | Architecture::Roberta | Architecture::DistilBert => {
+            format!("{}.word_embeddings", EncoderNames::of(config.architecture).embeddings)
+        }
+        Architecture::Gpt2 => "transformer.wte".to_owned(),
+        Architecture::Llama => "model.embed_tokens".to_owned(),
+    };
+    (!tied).then(|| format!("{module}.weight"))
 }

@@ -17,7 +17,7 @@ mod rotary;
 pub use backend::{Activation, Angles, AttentionSpec, Backend, ModelInputs};
 pub use config::{Architecture, DecoderConfig, ModelConfig};
 pub use generation::{GENERATION_CONFIG_FILE, eos_token_ids};
-pub use heads::{Head, next_token_logits};
+pub use heads::{Head, next_token_logits, word_table};
 pub use names::{canonical_name, is_of_a_head, saved_name};
 pub use parameters::{Init, ParameterSpec, Part, parameters};
 pub use rotary::Rotary;

@@ -10,7 +10,8 @@ use pipe_model::{Activation, Angles, AttentionSpec, Backend, Rotary};
 use tch::{Kind, Tensor};
 
 use crate::cache::KvCache;
-use crate::kernels;
+use crate::step::Marks;
+use crate::{kernels, step};
 
 /// Parameters by their Hugging Face names.
 pub(crate) type Parameters = BTreeMap<String, Tensor>;
@@ -24,6 +25,8 @@ pub(crate) struct TorchBackend<'p> {
     bf16: bool,
     options: TrainingOptions,
     generation: Option<GenerationState<'p>>,
+    /// Where rows of tables that get a gradient are marked.
+    marks: Option<&'p Marks>,
 }
 
 /// What a pass of generation has beside the parameters.
@@ -66,11 +69,15 @@ fn says_out_of_memory(text: &str) -> bool {
 
 impl<'p> TorchBackend<'p> {
     pub(crate) fn new(parameters: &'p Parameters, training: bool, bf16: bool) -> Self {
-        TorchBackend { parameters, training, bf16, options: TrainingOptions::default(), generation: None }
+        TorchBackend { parameters, training, bf16, options: TrainingOptions::default(), generation: None, marks: None }
     }
 
     pub(crate) fn with(self, options: TrainingOptions) -> Self {
         TorchBackend { options, ..self }
+    }
+
+    pub(crate) fn marking(self, marks: &'p Marks) -> Self {
+        TorchBackend { marks: Some(marks), ..self }
     }
 
     /// Attention reads and extends a cache.
@@ -126,9 +133,14 @@ impl Backend for TorchBackend<'_> {
 
     fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor> {
         let weight = self.get(module, "weight")?;
-        let embedded = match kernels::embedding(weight, ids, padding)? {
+        let marks = self.marks.and_then(|marks| marks.get(&format!("{module}.weight")));
+        let embedded = match kernels::embedding(weight, ids, padding, marks)? {
             Some(embedded) => embedded,
-            None => Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?,
+            None => {
+                // libtorch does not say which rows.
+                marks.map(step::mark_all);
+                Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?
+            }
         };
         self.with_noise(module, embedded).map(Into::into).map_err(torch_error)
     }

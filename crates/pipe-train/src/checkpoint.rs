@@ -191,6 +191,7 @@ fn copy_into(parameters: &Parameters, saved: &BTreeMap<String, Tensor>) -> Resul
 mod tests {
     use super::*;
     use crate::optimizer::Rates;
+    use crate::step::Marks;
     use pipe_core::config::TrainConfig;
     use proptest::prelude::*;
     use tch::Kind;
@@ -208,7 +209,7 @@ mod tests {
     }
 
     fn optimizer(parameters: &Parameters) -> Optimizer {
-        Optimizer::new(parameters, &TrainConfig::default(), &Rates::default())
+        Optimizer::new(parameters, &Marks::default(), &TrainConfig::default(), &Rates::default())
     }
 
     /// Checkpoints of steps 10 and 20 in `folder`, whose weights are as the steps are.

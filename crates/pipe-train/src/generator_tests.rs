@@ -150,7 +150,15 @@ fn a_cache_grows_and_rows_leave_it_in_any_order() {
     let (parameters, _) = weights::load(&fixture("families/llama-lm"), &config, Head::CausalLm, weights::Absent::Refused, Device::Cpu).unwrap();
     let open = || {
         let parameters = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-        let model = Model { config: config.clone(), head: Head::CausalLm, parameters, device: Device::Cpu, bf16: false, options: Default::default() };
+        let model = Model {
+            config: config.clone(),
+            head: Head::CausalLm,
+            parameters,
+            device: Device::Cpu,
+            bf16: false,
+            options: Default::default(),
+            marks: Default::default(),
+        };
         TorchGenerator::new(model, vec![]).unwrap()
     };
     let prompt = Prompt { row: 0, ids: vec![7, 8] };
@@ -224,7 +232,15 @@ fn speed() {
             weights::save(&parameters, &Path::new(&folder).join("model.safetensors")).unwrap();
             std::fs::write(Path::new(&folder).join("config.json"), raw.to_string()).unwrap();
         }
-        let model = Model { config: config.clone(), head: Head::CausalLm, parameters, device: Device::Cpu, bf16, options: Default::default() };
+        let model = Model {
+            config: config.clone(),
+            head: Head::CausalLm,
+            parameters,
+            device: Device::Cpu,
+            bf16,
+            options: Default::default(),
+            marks: Default::default(),
+        };
         let mut model = TorchGenerator::new(model, vec![]).unwrap();
         let run = |model: &mut TorchGenerator, rows, tokens| {
             let started = std::time::Instant::now();

@@ -3,7 +3,10 @@
 //
 // Dropout keeps no mask: whether an element is kept follows from its index and a key of 64 bits, drawn from libtorch's
 // generator once per call, and is worked out again in the backward pass. So one seed gives one result, as before.
+#include "clones.h"
 #include "gemm.h"
+#include "guard.h"
+#include "step.h"
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -13,27 +16,15 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <vector>
-
-// The fastest of three versions, chosen when the program starts by what the processor has (levels of the x86-64 psABI; a name
-// such as `haswell` would leave out the processors of others).
-#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 12
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
 
 namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-
-thread_local std::string last_error;
 
 // Rows of a pass that are worth a thread of their own.
 constexpr int64_t kGrain = 16;
@@ -480,8 +471,11 @@ struct Attention : torch::autograd::Function<Attention> {
 struct Embedding : torch::autograd::Function<Embedding> {
   // `anchor` has the gradient's flag in the place of the table. An edge to the table itself would make its other uses wait: the tied
   // head of a language model must add its gradient before this one whether layers are kept or recomputed, for sums to round alike.
-  static Tensor forward(AutogradContext* context, const Tensor& anchor, const Tensor* table, const Tensor& ids, int64_t padding) {
+  // `marks` [rows of the table] or absent: where rows that get a gradient are marked, for `step.cpp`.
+  static Tensor forward(AutogradContext* context, const Tensor& anchor, const Tensor* table, const Tensor& ids, int64_t padding,
+                        const Tensor* marks) {
     context->saved_data["table"] = *table;
+    context->saved_data["marks"] = marks == nullptr ? std::optional<Tensor>() : *marks;
     context->saved_data["ids"] = ids;
     context->saved_data["padding"] = padding;
     return at::embedding(*table, ids);
@@ -496,6 +490,11 @@ struct Embedding : torch::autograd::Function<Embedding> {
     const int64_t* id = ids.const_data_ptr<int64_t>();
     const float* from = grad.const_data_ptr<float>();
     float* to = sum.mutable_data_ptr<float>();
+    if (const auto marks = context->saved_data["marks"].toOptional<Tensor>()) {
+      uint8_t* mark = marks->mutable_data_ptr<uint8_t>();
+      for (int64_t at = 0; at < count; ++at)
+        if (id[at] != padding) mark[id[at]] = pipe::kGradient | pipe::kMoments;
+    }
     // By columns, so that each number is the sum of its parts in one order.
     at::parallel_for(0, size, 64, [&](int64_t begin, int64_t end) {
       for (int64_t at = 0; at < count; ++at) {
@@ -503,7 +502,7 @@ struct Embedding : torch::autograd::Function<Embedding> {
         for (int64_t c = begin; c < end; ++c) to[id[at] * size + c] += from[at * size + c];
       }
     });
-    return {Variable(), Variable(), Variable(), Variable()};
+    return {Variable(), Variable(), Variable(), Variable(), Variable()};
   }
 };
 
@@ -568,43 +567,38 @@ struct Linear : torch::autograd::Function<Linear> {
 };
 
 template <class F>
-Tensor* guarded(F f) {
-  try {
-    return new Tensor(f());
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return nullptr;
-  }
+Tensor* made_by(F f) {
+  Tensor* made = nullptr;
+  pipe::guarded([&] { made = new Tensor(f()); });
+  return made;
 }
 }  // namespace
 
 extern "C" {
 
-const char* pipe_kernels_error() { return last_error.c_str(); }
-
 Tensor* pipe_residual_norm(Tensor* x, Tensor* residual, Tensor* weight, Tensor* bias, double p, double eps) {
-  return guarded([&] { return ResidualNorm::apply(*x, *residual, *weight, *bias, p, eps); });
+  return made_by([&] { return ResidualNorm::apply(*x, *residual, *weight, *bias, p, eps); });
 }
 
 Tensor* pipe_dropout(Tensor* x, double p) {
-  return guarded([&] { return Drop::apply(*x, p); });
+  return made_by([&] { return Drop::apply(*x, p); });
 }
 
-Tensor* pipe_embedding(Tensor* table, Tensor* ids, int64_t padding) {
-  return guarded([&] {
+Tensor* pipe_embedding(Tensor* table, Tensor* ids, int64_t padding, Tensor* marks) {
+  return made_by([&] {
     Tensor anchor = at::empty({0});
     anchor.set_requires_grad(table->requires_grad());
-    return Embedding::apply(anchor, table, *ids, padding);
+    return Embedding::apply(anchor, table, *ids, padding, marks);
   });
 }
 
 Tensor* pipe_attention(Tensor* q, Tensor* k, Tensor* v, Tensor* mask, int64_t heads, int64_t kv_heads, double scale, double p) {
-  return guarded([&] { return Attention::apply(*q, *k, *v, *mask, heads, kv_heads, scale, p); });
+  return made_by([&] { return Attention::apply(*q, *k, *v, *mask, heads, kv_heads, scale, p); });
 }
 
 bool pipe_has_linear() { return pipe::has_gemm(); }
 
 Tensor* pipe_linear(Tensor* x, Tensor* weight, Tensor* bias) {
-  return guarded([&] { return Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::optional<Tensor>(*bias)); });
+  return made_by([&] { return Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::optional<Tensor>(*bias)); });
 }
 }

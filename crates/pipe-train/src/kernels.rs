@@ -1,11 +1,11 @@
 //! Safe calls into `kernels.cpp`: the fused operations of training on a CPU.
 
-use std::ffi::{CStr, c_char};
-
-use pipe_core::{Error, Result};
+use pipe_core::Result;
 use pipe_model::AttentionSpec;
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
+
+use crate::shim;
 
 /// Up to this length of a sequence, attention by hand is faster than libtorch's matrix products.
 const MAX_ATTENTION_LENGTH: i64 = 128;
@@ -14,9 +14,8 @@ const MAX_ATTENTION_LENGTH: i64 = 128;
 const MIN_PRODUCT_ROWS: i64 = 32;
 
 unsafe extern "C" {
-    fn pipe_kernels_error() -> *const c_char;
     fn pipe_residual_norm(x: *mut C_tensor, residual: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor, p: f64, eps: f64) -> *mut C_tensor;
-    fn pipe_embedding(table: *mut C_tensor, ids: *mut C_tensor, padding: i64) -> *mut C_tensor;
+    fn pipe_embedding(table: *mut C_tensor, ids: *mut C_tensor, padding: i64, marks: *mut C_tensor) -> *mut C_tensor;
     fn pipe_dropout(x: *mut C_tensor, p: f64) -> *mut C_tensor;
     fn pipe_has_linear() -> bool;
     fn pipe_linear(x: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor) -> *mut C_tensor;
@@ -38,9 +37,7 @@ fn pointer(tensor: &Tensor) -> *mut C_tensor {
 
 fn checked(made: *mut C_tensor, doing: &str) -> Result<Tensor> {
     if made.is_null() {
-        // SAFETY: a pointer to a thread-local string that lives until the next failure on this thread.
-        let text = unsafe { CStr::from_ptr(pipe_kernels_error()) }.to_string_lossy().into_owned();
-        return Err(Error::stage(format!("libtorch failed in {doing}: {}", text.lines().next().unwrap_or_default())));
+        return Err(shim::last_error(doing));
     }
     // SAFETY: a tensor of its own, made for the caller.
     Ok(unsafe { Tensor::from_ptr(made) })
@@ -69,14 +66,15 @@ pub(crate) fn with_libtorch_alone<T>(run: impl FnOnce() -> T) -> T {
 }
 
 /// Rows of a table that is trained, whose gradient goes right to where the table's gradients are added up; absent where libtorch
-/// has to do it. The row `padding` learns nothing.
-pub(crate) fn embedding(table: &Tensor, ids: &Tensor, padding: Option<i64>) -> Result<Option<Tensor>> {
+/// has to do it. The row `padding` learns nothing. Rows that get a gradient are marked in `marks`, see [`crate::step`].
+pub(crate) fn embedding(table: &Tensor, ids: &Tensor, padding: Option<i64>, marks: Option<&Tensor>) -> Result<Option<Tensor>> {
     let fits = is_on_cpu(table, &[Kind::Float]) && table.is_contiguous() && table.is_leaf() && table.requires_grad();
     if !fits || !is_on_cpu(ids, &[Kind::Int64]) {
         return Ok(None);
     }
     // SAFETY: live tensors of the types that were checked; ids out of range are refused; no exception gets out.
-    checked(unsafe { pipe_embedding(pointer(table), pointer(ids), padding.unwrap_or(-1)) }, "an embedding").map(Some)
+    let made = unsafe { pipe_embedding(pointer(table), pointer(ids), padding.unwrap_or(-1), marks.map_or(std::ptr::null_mut(), pointer)) };
+    checked(made, "an embedding").map(Some)
 }
 
 /// `layer_norm(dropout(x, p) + residual)` over the last axis, in f32; absent where libtorch has to do it.
@@ -143,6 +141,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, spec:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::alone;
 
     fn random(shape: &[i64], seed: i64) -> Tensor {
         tch::manual_seed(seed);
@@ -164,6 +163,7 @@ mod tests {
 
     #[test]
     fn a_residual_norm_is_that_of_libtorch() {
+        let _alone = alone();
         for (rows, size) in [(7, 32), (130, 384), (1, 5)] {
             let (x, residual) = (random(&[rows, 3, size], 1), random(&[rows, 3, size], 2));
             let (weight, bias) = (random(&[size], 3), random(&[size], 4));
@@ -179,23 +179,25 @@ mod tests {
 
     #[test]
     fn rows_of_a_table_learn_what_libtorch_says() {
+        let _alone = alone();
         let ids = Tensor::from_slice(&[3i64, 1, 3, 0, 5, 1]).view([2, 3]);
         let (ours, theirs) = (random(&[6, 130], 1), random(&[6, 130], 1));
         // Twice: gradients add up.
         for seed in [2, 3] {
             let weight = random(&[2, 3, 130], seed).detach();
-            let a = embedding(&ours, &ids, Some(1)).unwrap().unwrap();
+            let a = embedding(&ours, &ids, Some(1), None).unwrap().unwrap();
             let b = Tensor::embedding(&theirs, &ids, 1, false, false);
             assert_eq!(a, b);
             (a * &weight).sum(Kind::Float).backward();
             (b * &weight).sum(Kind::Float).backward();
             close(&ours.grad(), &theirs.grad(), "gradient");
         }
-        assert!(embedding(&ours, &(&ids + 1), None).is_err());
+        assert!(embedding(&ours, &(&ids + 1), None, None).is_err());
     }
 
     #[test]
     fn a_linear_layer_is_that_of_libtorch() {
+        let _alone = alone();
         // Of one tile, of some, with edges in every direction, and of more than is laid out at once.
         for (rows, inputs, outputs) in [(32, 1, 1), (37, 45, 53), (496, 384, 384), (130, 1536, 100), (45, 5000, 40), (33, 130, 9000), (3000, 400, 35)]
         {
@@ -214,10 +216,16 @@ mod tests {
                     let theirs = exact(&x).f_linear(&exact(&of(&weight)), bias.map(exact).as_ref()).unwrap();
                     close(&ours, &theirs, "output");
                     let inputs: Vec<&Tensor> = [&x, &weight].into_iter().chain(bias).collect();
-                    for (ours, theirs) in gradients(&ours, &inputs).iter().zip(gradients(&theirs, &inputs)) {
+                    let of_ours = gradients(&ours, &inputs);
+                    for (ours, theirs) in of_ours.iter().zip(gradients(&theirs, &inputs)) {
                         assert!(ours.is_contiguous());
                         close(ours, &theirs, "gradient");
                     }
+                    // However many threads there are, bit for bit.
+                    tch::set_num_threads(3);
+                    let again = linear(&x, &of(&weight), bias).unwrap().unwrap();
+                    assert!(again == ours && gradients(&again, &inputs) == of_ours);
+                    tch::set_num_threads(1);
                 }
             }
         }
@@ -225,6 +233,7 @@ mod tests {
 
     #[test]
     fn what_dropout_keeps_is_scaled_and_goes_back_the_same_way() {
+        let _alone = alone();
         let x = random(&[64, 1000], 5);
         tch::manual_seed(6);
         let out = dropout(&x, 0.1).unwrap().unwrap();
@@ -254,6 +263,7 @@ mod tests {
 
     #[test]
     fn a_residual_norm_drops_what_dropout_drops() {
+        let _alone = alone();
         let (x, residual) = (random(&[40, 96], 1), random(&[40, 96], 2));
         let (weight, bias) = (random(&[96], 3), random(&[96], 4));
         tch::manual_seed(8);
@@ -278,6 +288,7 @@ mod tests {
 
     #[test]
     fn attention_is_that_of_libtorch() {
+        let _alone = alone();
         for (rows, queries, length, heads, kv_heads, dim, causal, p) in [
             (3, 9, 9, 4, 4, 8, false, 0.0),
             (2, 33, 33, 6, 2, 32, true, 0.0),
@@ -320,6 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_masked_counts_nothing_and_what_does_not_fit_is_libtorch_s() {
+        let _alone = alone();
         let spec = AttentionSpec { heads: 2, kv_heads: 1, head_dim: 4, scale: 0.5, dropout: 0.0 };
         let options = (Kind::Float, Device::Cpu);
         let (q, k, mask) = (random(&[1, 3, 8], 1), random(&[1, 3, 4], 2), Tensor::zeros([1, 1, 1, 3], options));
@@ -344,6 +356,7 @@ mod tests {
 
     #[test]
     fn bfloat16_is_read_and_written_as_such() {
+        let _alone = alone();
         let half = |x: &Tensor| x.detach().to_kind(Kind::BFloat16).set_requires_grad(true);
         let (x, residual) = (half(&random(&[20, 64], 1)), random(&[20, 64], 2));
         let (weight, bias) = (random(&[64], 3), random(&[64], 4));

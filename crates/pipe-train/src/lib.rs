@@ -30,6 +30,7 @@ mod sampler;
 mod schedule;
 mod shim;
 mod state;
+mod step;
 #[cfg(test)]
 mod task_tests;
 mod tensorboard;

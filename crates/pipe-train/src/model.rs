@@ -5,10 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use pipe_core::{Batch, Error, Labels, Logits, Predictor, Result, Task, TokenScores};
-use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters, saved_name};
+use pipe_model::{Head, ModelConfig, ModelInputs, Part, parameters, saved_name, word_table};
 use tch::{Device, Kind, Tensor};
 
 use crate::backend::{Parameters, TorchBackend, TrainingOptions, torch_error};
+use crate::step::Marks;
 use crate::weights::{self, Absent, Loaded};
 
 /// A model with the head of its task, on one device.
@@ -20,6 +21,8 @@ pub struct Model {
     pub(crate) bf16: bool,
     /// Set by training alone.
     pub(crate) options: TrainingOptions,
+    /// Which rows of its tables learn; of none where it is not trained.
+    pub(crate) marks: Marks,
 }
 
 impl Model {
@@ -33,7 +36,8 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok((Model { config, head, parameters, device, bf16, options: TrainingOptions::default() }, loaded))
+        let marks = Marks::new(&parameters, word_table(&config, head).as_deref());
+        Ok((Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks }, loaded))
     }
 
     /// A model of `task` over `labels` whose weights are drawn with `seed`.
@@ -43,7 +47,8 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
+        let marks = Marks::new(&parameters, word_table(&config, head).as_deref());
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks })
     }
 
     /// How many numbers its parameters are.
@@ -62,7 +67,7 @@ impl Model {
         }
         let head = head_of(&config, task, labels.len())?;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
-        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks: Marks::default() })
     }
 
     /// A decoder with the head that it was pretrained with.
@@ -70,7 +75,7 @@ impl Model {
         let config = ModelConfig::read(folder)?;
         let head = Head::CausalLm;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
-        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default() })
+        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks: Marks::default() })
     }
 
     /// The names of the classifier's parameters: all of the head but BERT's pooler, which is pretrained.
@@ -111,7 +116,7 @@ impl Model {
 
     /// What computes this model. `training` switches dropout on.
     pub(crate) fn backend(&self, training: bool) -> TorchBackend<'_> {
-        TorchBackend::new(&self.parameters, training, self.bf16).with(self.options)
+        TorchBackend::new(&self.parameters, training, self.bf16).with(self.options).marking(&self.marks)
     }
 
     /// Scores in f32, of the shape that [`Head::forward`] gives. `training` switches dropout on.

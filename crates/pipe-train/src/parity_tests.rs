@@ -54,7 +54,7 @@ fn ten_steps(config: &TrainConfig) -> (Vec<Step>, Model) {
     model.config.set_dropout(0.0);
     model.options.fp16 = config.fp16;
     let mut scale = config.fp16.then(LossScale::new);
-    let mut optimizer = Optimizer::new(&model.parameters, &config, &Rates::new(&config, &model.parameters, BTreeSet::new()));
+    let mut optimizer = Optimizer::new(&model.parameters, &model.marks, &config, &Rates::new(&config, &model.parameters, BTreeSet::new()));
     let (schedule, mut plateau) = (Schedule::new(&config, 10), Plateau::new(&config));
     let loss = Loss::new(&config, Task::SequenceClassification, &model.config.labels().unwrap(), &[1, 1, 1]).unwrap();
     let mut steps = Vec::new();
@@ -169,7 +169,7 @@ fn a_gradient_that_overflows_moves_nothing() {
     for optim in [OptimizerName::AdamwTorch, OptimizerName::Sgd, OptimizerName::Adafactor] {
         let (model, config) = (model("tiny-bert-cls"), TrainConfig { optim, ..TrainConfig::default() });
         let before: BTreeMap<String, Tensor> = model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect();
-        let mut optimizer = Optimizer::new(&model.parameters, &config, &Rates::default());
+        let mut optimizer = Optimizer::new(&model.parameters, &model.marks, &config, &Rates::default());
         let (_, loss) = mean_loss(&model, &batch(&reference, "step0"));
         (loss * f64::INFINITY).backward();
         assert!(!optimizer.step(0, 1e-3, 1.0).unwrap().is_finite());

@@ -1,16 +1,16 @@
 // What tch does not offer: optimizer steps and norms over many tensors in one call, and the state of the random generator.
 // Only ATen's headers: the whole of torch/torch.h takes minutes to compile.
+#include "guard.h"
+
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <c10/core/GradMode.h>
 
-#include <exception>
 #include <mutex>
-#include <string>
 #include <vector>
 
 namespace {
-thread_local std::string last_error;
+using pipe::guarded;
 
 std::vector<at::Tensor> list(at::Tensor** tensors, size_t n) {
   std::vector<at::Tensor> out;
@@ -19,37 +19,22 @@ std::vector<at::Tensor> list(at::Tensor** tensors, size_t n) {
   return out;
 }
 
-template <class F>
-int guarded(F f) {
-  try {
-    f();
-    return 0;
-  } catch (const std::exception& e) {
-    last_error = e.what();
-    return 1;
-  }
-}
 }  // namespace
 
 extern "C" {
 
-const char* pipe_shim_error() { return last_error.c_str(); }
+const char* pipe_error() { return pipe::last_error.c_str(); }
 
-// The 2-norm over all gradients together; where it is above max_norm (> 0), scales all of them down to it.
-int pipe_clip_grad_norm(at::Tensor** grads, size_t n, double max_norm, double* norm) {
+// The 2-norm over all gradients together.
+int pipe_torch_grad_norm(at::Tensor** grads, size_t n, double* norm) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
-    auto gradients = list(grads, n);
-    auto total = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients, 2)), 2);
-    *norm = total.item<double>();
-    // The same formula as torch.nn.utils.clip_grad_norm_.
-    double scale = max_norm / (*norm + 1e-6);
-    if (max_norm > 0 && scale < 1.0) at::_foreach_mul_(gradients, scale);
+    *norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(list(grads, n), 2)), 2).item<double>();
   });
 }
 
-// One AdamW step over a group of parameters (Loshchilov and Hutter 2019). `step` counts from 1.
-int pipe_fused_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** exp_avgs, at::Tensor** exp_avg_sqs, size_t n,
+// libtorch's own, wherever parameters are. `step` counts from 1.
+int pipe_torch_adamw(at::Tensor** params, at::Tensor** grads, at::Tensor** exp_avgs, at::Tensor** exp_avg_sqs, size_t n,
                      double step, double lr, double beta1, double beta2, double weight_decay, double eps) {
   return guarded([&] {
     c10::NoGradGuard no_grad;

@@ -7,9 +7,9 @@ use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
-    fn pipe_shim_error() -> *const c_char;
-    fn pipe_clip_grad_norm(grads: *const *mut C_tensor, n: usize, max_norm: f64, norm: *mut f64) -> c_int;
-    fn pipe_fused_adamw(
+    fn pipe_error() -> *const c_char;
+    fn pipe_torch_grad_norm(grads: *const *mut C_tensor, n: usize, norm: *mut f64) -> c_int;
+    fn pipe_torch_adamw(
         params: *const *mut C_tensor,
         grads: *const *mut C_tensor,
         exp_avgs: *const *mut C_tensor,
@@ -51,26 +51,27 @@ unsafe extern "C" {
     fn pipe_forget_gradient(param: *mut C_tensor);
 }
 
-fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
+pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {
     tensors.iter().map(|tensor| tensor.as_ptr().cast_mut()).collect()
 }
 
-fn checked(status: c_int, doing: &str) -> Result<()> {
-    if status == 0 {
-        return Ok(());
-    }
-    // SAFETY: the shim returns a pointer to a thread-local string that lives until its next call on this thread.
-    let text = unsafe { CStr::from_ptr(pipe_shim_error()) }.to_string_lossy().into_owned();
-    Err(Error::stage(format!("libtorch failed in {doing}: {}", text.lines().next().unwrap_or_default())))
+/// Of the last call on this thread that failed.
+pub(crate) fn last_error(doing: &str) -> Error {
+    // SAFETY: a pointer to a thread-local string that lives until the next failure on this thread.
+    let text = unsafe { CStr::from_ptr(pipe_error()) }.to_string_lossy().into_owned();
+    Error::stage(format!("libtorch failed in {doing}: {}", text.lines().next().unwrap_or_default()))
 }
 
-/// The norm of all gradients together before clipping; scales them down where it is above `max_norm` (0: never).
-pub(crate) fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<f64> {
+pub(crate) fn checked(status: c_int, doing: &str) -> Result<()> {
+    if status == 0 { Ok(()) } else { Err(last_error(doing)) }
+}
+
+/// The norm of all gradients together.
+pub(crate) fn grad_norm(grads: &[Tensor]) -> Result<f64> {
     let pointers = pointers(grads);
     let mut norm = 0.0;
     // SAFETY: the pointers are of live tensors, as many as said; the shim keeps none and lets no exception out.
-    let status = unsafe { pipe_clip_grad_norm(pointers.as_ptr(), pointers.len(), max_norm, &raw mut norm) };
-    checked(status, "clip_grad_norm")?;
+    checked(unsafe { pipe_torch_grad_norm(pointers.as_ptr(), pointers.len(), &raw mut norm) }, "the norm of the gradients")?;
     Ok(norm)
 }
 
@@ -93,18 +94,21 @@ pub(crate) struct AdamWStep {
 }
 
 /// Updates `params` in place; all four lists run in parallel.
-pub(crate) fn fused_adamw(params: &[Tensor], grads: &[Tensor], exp_avgs: &[Tensor], exp_avg_sqs: &[Tensor], settings: AdamWStep) -> Result<()> {
+pub(crate) fn adamw(params: &[Tensor], grads: &[Tensor], exp_avgs: &[Tensor], exp_avg_sqs: &[Tensor], settings: AdamWStep) -> Result<()> {
     assert!([grads.len(), exp_avgs.len(), exp_avg_sqs.len()] == [params.len(); 3], "lists of one length");
     let (p, g, m, v) = (pointers(params), pointers(grads), pointers(exp_avgs), pointers(exp_avg_sqs));
     let AdamWStep { step, lr, beta1, beta2, weight_decay, eps } = settings;
     // SAFETY: as above; the lengths were checked.
     let status =
-        unsafe { pipe_fused_adamw(p.as_ptr(), g.as_ptr(), m.as_ptr(), v.as_ptr(), p.len(), step as f64, lr, beta1, beta2, weight_decay, eps) };
+        unsafe { pipe_torch_adamw(p.as_ptr(), g.as_ptr(), m.as_ptr(), v.as_ptr(), p.len(), step as f64, lr, beta1, beta2, weight_decay, eps) };
     checked(status, "AdamW")
 }
 
 /// Multiplies all tensors in place.
 pub(crate) fn scale(tensors: &[Tensor], factor: f64) -> Result<()> {
+    if factor == 1.0 {
+        return Ok(());
+    }
     let pointers = pointers(tensors);
     // SAFETY: as above.
     let status = unsafe { pipe_scale(pointers.as_ptr(), pointers.len(), factor) };

@@ -251,7 +251,7 @@ fn ten_steps_follow_the_trainer_of_transformers() {
         let case = cases().find(|case| training["family"] == case.family && training["task"] == case.task.name()).unwrap();
         let config: TrainConfig = serde_json::from_value(training["settings"].clone()).unwrap();
         let (config, model) = (config.canonical(), case.open());
-        let mut optimizer = Optimizer::new(&model.parameters, &config, &Rates::new(&config, &model.parameters, BTreeSet::new()));
+        let mut optimizer = Optimizer::new(&model.parameters, &model.marks, &config, &Rates::new(&config, &model.parameters, BTreeSet::new()));
         let schedule = Schedule::new(&config, 10);
         let batches = match case.task {
             Task::QuestionAnswering => [case.rows("batch0"), case.rows("batch1")].concat(),

@@ -103,7 +103,7 @@ impl StageKind {
         match self {
             StageKind::Ingest => 4,
             StageKind::Tokenize => 5,
-            StageKind::Train => 4,
+            StageKind::Train => 5,
             StageKind::Evaluate => 2,
             StageKind::Export => 2,
             StageKind::Predict => 4,

@@ -7,6 +7,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::{Group, Moment, Rule, Slots};
 use crate::backend::torch_error;
+use crate::shim;
 
 /// Added to the squares of gradients, and the least size of weights that a step is relative to.
 const EPS: (f64, f64) = (1e-30, 1e-3);
@@ -90,6 +91,7 @@ impl Rule for Adafactor {
     }
 
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()> {
+        shim::scale(grads, at.factor)?;
         for ((param, slots), grad) in group.params.iter().zip(&mut group.states).zip(grads) {
             self.move_one(param, slots, grad, at, group.weight_decay).map_err(torch_error)?;
         }

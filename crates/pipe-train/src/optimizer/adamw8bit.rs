@@ -78,7 +78,7 @@ impl AdamW8bit {
         let exp_avg = self.first.read(codes1, scales1, param).map_err(torch_error)?;
         let exp_avg_sq = self.second.read(codes2, scales2, param).map_err(torch_error)?;
         let one = |tensor: &Tensor| [tensor.shallow_clone()];
-        self.inner.apply(&one(param), &one(grad), &one(&exp_avg), &one(&exp_avg_sq), at, weight_decay)?;
+        self.inner.apply([&one(param), &one(grad), &one(&exp_avg), &one(&exp_avg_sq)], &[None], at, weight_decay)?;
         self.first.write(&exp_avg, codes1, scales1).map_err(torch_error)?;
         self.second.write(&exp_avg_sq, codes2, scales2).map_err(torch_error)
     }
@@ -107,17 +107,18 @@ impl Rule for AdamW8bit {
 
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()> {
         let weight_decay = group.weight_decay;
-        let (mut params, mut gradients, mut exp_avgs, mut exp_avg_sqs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ((param, slots), grad) in group.params.iter().zip(&mut group.states).zip(grads) {
+        let (mut params, mut gradients, mut exp_avgs, mut exp_avg_sqs, mut marks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (((param, slots), grad), of_rows) in group.params.iter().zip(&mut group.states).zip(grads).zip(&group.marks) {
             if let [(_, exp_avg), (_, exp_avg_sq)] = slots.as_slice() {
                 for (list, tensor) in [(&mut params, param), (&mut gradients, grad), (&mut exp_avgs, exp_avg), (&mut exp_avg_sqs, exp_avg_sq)] {
                     list.push(tensor.shallow_clone());
                 }
+                marks.push(of_rows.as_ref().map(Tensor::shallow_clone));
             } else {
                 self.move_one(param, slots, grad, at, weight_decay)?;
             }
         }
-        self.inner.apply(&params, &gradients, &exp_avgs, &exp_avg_sqs, at, weight_decay)
+        self.inner.apply([&params, &gradients, &exp_avgs, &exp_avg_sqs], &marks, at, weight_decay)
     }
 }
 
@@ -160,9 +161,10 @@ mod tests {
         let param = numbers(count, 0);
         let states = vec![rule.fresh("a.weight", &param)];
         assert_eq!(states[0][0].1.kind(), Kind::Uint8);
-        let mut group = Group { names: vec!["a.weight".into()], params: vec![param], states, weight_decay: config.weight_decay, rate: 1.0 };
+        let mut group =
+            Group { names: vec!["a.weight".into()], params: vec![param], states, marks: vec![None], weight_decay: config.weight_decay, rate: 1.0 };
         for step in 1..=case["steps"].as_u64().unwrap() {
-            rule.update(&mut group, &[numbers(count, step as i64)], Moment { step, lr: config.learning_rate }).unwrap();
+            rule.update(&mut group, &[numbers(count, step as i64)], Moment { step, lr: config.learning_rate, factor: 1.0 }).unwrap();
         }
         let found: Vec<f32> = Vec::try_from(&group.params[0]).unwrap();
         let every = case["every"].as_u64().unwrap() as usize;

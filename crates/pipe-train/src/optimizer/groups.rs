@@ -8,6 +8,7 @@ use tch::Tensor;
 
 use super::{Group, Rule};
 use crate::backend::Parameters;
+use crate::step::Marks;
 
 /// Where a parameter stands in a model, by its name: all families number their layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ fn decays(name: &str) -> bool {
 }
 
 /// The parameters that require gradients, by rate and decay.
-pub(super) fn split(parameters: &Parameters, config: &TrainConfig, rates: &Rates, rule: &dyn Rule) -> Vec<Group> {
+pub(super) fn split(parameters: &Parameters, marks: &Marks, config: &TrainConfig, rates: &Rates, rule: &dyn Rule) -> Vec<Group> {
     let mut groups: BTreeMap<(bool, u64), Group> = BTreeMap::new();
     for (name, param) in parameters.iter().filter(|(_, param)| param.requires_grad()) {
         let (decayed, rate) = (decays(name), rates.of(name));
@@ -98,12 +99,14 @@ pub(super) fn split(parameters: &Parameters, config: &TrainConfig, rates: &Rates
             names: Vec::new(),
             params: Vec::new(),
             states: Vec::new(),
+            marks: Vec::new(),
             weight_decay,
             rate,
         });
         group.names.push(name.clone());
         group.params.push(param.shallow_clone());
         group.states.push(rule.fresh(name, param));
+        group.marks.push(marks.get(name).map(Tensor::shallow_clone));
     }
     groups.into_values().collect()
 }

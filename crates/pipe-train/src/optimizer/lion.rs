@@ -25,6 +25,7 @@ impl Rule for Lion {
     }
 
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()> {
+        shim::scale(grads, at.factor)?;
         let settings = LionStep { lr: at.lr, beta1: self.beta1, beta2: self.beta2, weight_decay: group.weight_decay };
         shim::lion(&group.params, grads, &group.slot(0), settings)
     }

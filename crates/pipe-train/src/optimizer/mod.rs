@@ -16,7 +16,8 @@ use pipe_core::{Error, Result};
 use tch::Tensor;
 
 use crate::backend::{Parameters, torch_error};
-use crate::shim;
+use crate::step::Marks;
+use crate::{shim, step};
 
 pub(crate) use groups::{Rates, freeze, is_embedding};
 
@@ -25,7 +26,7 @@ trait Rule {
     /// The state that a parameter begins with, by the names that it is saved under.
     fn fresh(&self, name: &str, param: &Tensor) -> Slots;
 
-    /// Moves the parameters of `group`, which have the gradients `grads`.
+    /// Moves the parameters of `group`, which have the gradients `grads`, `at.factor` times.
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()>;
 }
 
@@ -39,14 +40,18 @@ struct Moment {
     step: u64,
     /// Of the group.
     lr: f64,
+    /// What gradients are multiplied by: their loss was scaled, their norm is clipped.
+    factor: f64,
 }
 
 /// Parameters that share a learning rate and a weight decay.
 struct Group {
     names: Vec<String>,
     params: Vec<Tensor>,
-    /// In the order of `params`.
+    /// In the order of `params`, as the next one.
     states: Vec<Slots>,
+    /// Which rows a step concerns, for tables that learn row by row.
+    marks: Vec<Option<Tensor>>,
     weight_decay: f64,
     /// The group's learning rate over that of the schedule.
     rate: f64,
@@ -56,6 +61,10 @@ impl Group {
     /// One slot of all parameters.
     fn slot(&self, at: usize) -> Vec<Tensor> {
         self.states.iter().map(|slots| slots[at].1.shallow_clone()).collect()
+    }
+
+    fn marks(&self) -> impl Iterator<Item = Option<Tensor>> {
+        self.marks.iter().map(|marks| marks.as_ref().map(Tensor::shallow_clone))
     }
 }
 
@@ -67,8 +76,8 @@ pub(crate) struct Optimizer {
 }
 
 impl Optimizer {
-    /// Over the parameters that require gradients.
-    pub(crate) fn new(parameters: &Parameters, config: &TrainConfig, rates: &Rates) -> Optimizer {
+    /// Over the parameters that require gradients; `marks` of those that are tables.
+    pub(crate) fn new(parameters: &Parameters, marks: &Marks, config: &TrainConfig, rates: &Rates) -> Optimizer {
         let rule: Box<dyn Rule> = match config.optim {
             OptimizerName::AdamwTorch | OptimizerName::AdamwTorchFused => Box::new(adamw::AdamW::new(config)),
             OptimizerName::Adamw8bit | OptimizerName::AdamwBnb8bit => Box::new(adamw8bit::AdamW8bit::new(config)),
@@ -76,7 +85,7 @@ impl Optimizer {
             OptimizerName::Sgd => Box::new(sgd::Sgd::new(&config.optim_args)),
             OptimizerName::Lion | OptimizerName::Lion32bit => Box::new(lion::Lion::new(config)),
         };
-        Optimizer { groups: groups::split(parameters, config, rates, rule.as_ref()), rule, max_grad_norm: config.max_grad_norm }
+        Optimizer { groups: groups::split(parameters, marks, config, rates, rule.as_ref()), rule, max_grad_norm: config.max_grad_norm }
     }
 
     /// Clips, updates and forgets the gradients. `done` updates came before; gradients are `loss_scale` times too large.
@@ -95,27 +104,36 @@ impl Optimizer {
             grads.push(of_group);
         }
         let all: Vec<Tensor> = grads.iter().flatten().map(Tensor::shallow_clone).collect();
-        if loss_scale != 1.0 {
-            shim::scale(&all, 1.0 / loss_scale)?;
-        }
-        let norm = shim::clip_grad_norm(&all, self.max_grad_norm)?;
+        let norm = if step::fits(&[&all]) {
+            let marks: Vec<Option<Tensor>> = self.groups.iter().flat_map(Group::marks).collect();
+            step::grad_norm(&all, &marks)?
+        } else {
+            shim::grad_norm(&all)?
+        } / loss_scale;
         if norm.is_finite() {
+            // The same formula as torch.nn.utils.clip_grad_norm_.
+            let clip = if self.max_grad_norm > 0.0 { (self.max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
             for (group, grads) in self.groups.iter_mut().zip(&grads) {
-                let at = Moment { step: done + 1, lr: lr * group.rate };
+                let at = Moment { step: done + 1, lr: lr * group.rate, factor: clip / loss_scale };
                 tch::no_grad(|| self.rule.update(group, grads, at))?;
             }
         }
-        self.forget_gradients();
+        self.forget_gradients()?;
         Ok(norm)
     }
 
     /// The next gradients begin from nothing. Those of embeddings stay where they are, zeroed: they are added to row by row.
-    pub(crate) fn forget_gradients(&mut self) {
+    pub(crate) fn forget_gradients(&mut self) -> Result<()> {
         for group in &mut self.groups {
-            for (name, param) in group.names.iter().zip(&mut group.params) {
-                if is_embedding(name, param) { param.zero_grad() } else { shim::forget_gradient(param) }
+            for ((name, param), marks) in group.names.iter().zip(&mut group.params).zip(&group.marks) {
+                match marks {
+                    Some(marks) if param.grad().defined() => step::forget_rows(&param.grad(), marks)?,
+                    None if is_embedding(name, param) => param.zero_grad(),
+                    _ => shim::forget_gradient(param),
+                }
             }
         }
+        Ok(())
     }
 
     /// How many numbers are trained.
@@ -136,6 +154,11 @@ impl Optimizer {
                 let name = format!("{slot}.{name}");
                 let saved = state.get(&name).ok_or_else(|| Error::stage(format!("the checkpoint lacks `{name}`")))?;
                 tensor.f_copy_(saved).map_err(torch_error)?;
+            }
+        }
+        for (slots, marks) in self.groups.iter().flat_map(|group| group.states.iter().zip(&group.marks)) {
+            if let Some(marks) = marks {
+                step::mark_moments(marks, slots.iter().map(|(_, tensor)| tensor));
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ impl Rule for Sgd {
     }
 
     fn update(&self, group: &mut Group, grads: &[Tensor], at: Moment) -> Result<()> {
+        shim::scale(grads, at.factor)?;
         let buffers = if self.momentum == 0.0 { Vec::new() } else { group.slot(0) };
         let settings = SgdStep {
             first: at.step == 1,

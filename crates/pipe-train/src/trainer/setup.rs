@@ -62,7 +62,7 @@ impl<'t> Trainer<'t> {
         }
         let frozen = freeze(&model.parameters, &config.freeze)?;
         let rates = Rates::new(config, &model.parameters, model.head_names());
-        let optimizer = Optimizer::new(&model.parameters, config, &rates);
+        let optimizer = Optimizer::new(&model.parameters, &model.marks, config, &rates);
         if frozen > 0 {
             progress.note(&format!(
                 "{:.1} of {:.1} million weights are trained, the others are frozen",

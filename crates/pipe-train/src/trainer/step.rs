@@ -43,7 +43,7 @@ impl Trainer<'_> {
         let ((loss, ledger), micro) = if self.config.auto_find_batch_size {
             halving(first, |micro| {
                 // What came of a try with more rows.
-                self.optimizer.forget_gradients();
+                self.optimizer.forget_gradients()?;
                 self.accumulate(batch, micro)
             })?
         } else {
