@@ -6,9 +6,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let libtorch = PathBuf::from(std::env::var_os("LIBTORCH").expect("LIBTORCH is set by .cargo/config.toml; run `cargo xtask setup` first"));
     assert!(libtorch.join("include").is_dir(), "{} holds no libtorch: run `cargo xtask setup` first", libtorch.display());
-    for source in ["shim.cpp", "kernels.cpp", "gemm.cpp", "gemm.h", "step.cpp", "step.h", "clones.h", "guard.h"] {
-        println!("cargo:rerun-if-changed=src/{source}");
-    }
+    println!("cargo:rerun-if-changed=cpp");
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -17,11 +15,11 @@ fn main() {
         .include(libtorch.join("include/torch/csrc/api/include"))
         // libtorch's headers are not ours to mend.
         .flag("-w");
-    build.clone().file("src/shim.cpp").compile("pipe_shim");
+    build.clone().file("cpp/shim.cpp").compile("pipe_shim");
     // Optimised whatever cargo's profile is: a test would wait for its loops. With libtorch's own OpenMP, so that both share
     // their threads; without `-ffast-math`, which would take infinities and NaNs for granted not to be.
     build
-        .files(["src/kernels.cpp", "src/gemm.cpp", "src/step.cpp"])
+        .files(["cpp/kernels.cpp", "cpp/gemm.cpp", "cpp/step.cpp"])
         .opt_level(3)
         .flags(["-fopenmp", "-fno-math-errno", "-fno-trapping-math"])
         .compile("pipe_kernels");

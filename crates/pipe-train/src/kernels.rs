@@ -18,6 +18,8 @@ unsafe extern "C" {
     fn pipe_embedding(table: *mut C_tensor, ids: *mut C_tensor, padding: i64, marks: *mut C_tensor) -> *mut C_tensor;
     fn pipe_dropout(x: *mut C_tensor, p: f64) -> *mut C_tensor;
     fn pipe_has_linear() -> bool;
+    #[cfg(test)]
+    fn pipe_narrow_linear(is_narrow: bool);
     fn pipe_linear(x: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor) -> *mut C_tensor;
     fn pipe_attention(
         q: *mut C_tensor,
@@ -198,36 +200,47 @@ mod tests {
     #[test]
     fn a_linear_layer_is_that_of_libtorch() {
         let _alone = alone();
-        // Of one tile, of some, with edges in every direction, and of more than is laid out at once.
-        for (rows, inputs, outputs) in [(32, 1, 1), (37, 45, 53), (496, 384, 384), (130, 1536, 100), (45, 5000, 40), (33, 130, 9000), (3000, 400, 35)]
-        {
-            for by_columns in [false, true] {
-                let x = random(&[rows, inputs], 1);
-                let weight = if by_columns { random(&[inputs, outputs], 2) } else { random(&[outputs, inputs], 2) };
-                let bias = random(&[outputs], 3);
-                for bias in [Some(&bias), None] {
-                    let of = |weight: &Tensor| if by_columns { weight.tr() } else { weight.shallow_clone() };
-                    let Some(ours) = linear(&x, &of(&weight), bias).unwrap() else {
-                        // SAFETY: as above.
-                        assert!(!unsafe { pipe_has_linear() });
-                        return;
-                    };
-                    let exact = |x: &Tensor| x.to_kind(Kind::Double);
-                    let theirs = exact(&x).f_linear(&exact(&of(&weight)), bias.map(exact).as_ref()).unwrap();
-                    close(&ours, &theirs, "output");
-                    let inputs: Vec<&Tensor> = [&x, &weight].into_iter().chain(bias).collect();
-                    let of_ours = gradients(&ours, &inputs);
-                    for (ours, theirs) in of_ours.iter().zip(gradients(&theirs, &inputs)) {
-                        assert!(ours.is_contiguous());
-                        close(ours, &theirs, "gradient");
-                    }
-                    // However many threads there are, bit for bit.
-                    tch::set_num_threads(3);
-                    let again = linear(&x, &of(&weight), bias).unwrap().unwrap();
-                    assert!(again == ours && gradients(&again, &inputs) == of_ours);
-                    tch::set_num_threads(1);
+        // SAFETY: as above.
+        if !unsafe { pipe_has_linear() } {
+            return;
+        }
+        for narrow in [false, true] {
+            // SAFETY: it sets a flag.
+            unsafe { pipe_narrow_linear(narrow) };
+            // Of one tile, of some, with edges in every direction, and of more than is laid out at once.
+            for (rows, inputs, outputs) in
+                [(32, 1, 1), (37, 45, 53), (496, 384, 384), (130, 1536, 100), (45, 5000, 40), (33, 130, 9000), (3000, 400, 35)]
+            {
+                for by_columns in [false, true] {
+                    check_linear(rows, inputs, outputs, by_columns);
                 }
             }
+        }
+        // SAFETY: as above.
+        unsafe { pipe_narrow_linear(false) };
+    }
+
+    fn check_linear(rows: i64, inputs: i64, outputs: i64, by_columns: bool) {
+        let x = random(&[rows, inputs], 1);
+        let weight = if by_columns { random(&[inputs, outputs], 2) } else { random(&[outputs, inputs], 2) };
+        let bias = random(&[outputs], 3);
+        let of = |weight: &Tensor| if by_columns { weight.tr() } else { weight.shallow_clone() };
+        let exact = |x: &Tensor| x.to_kind(Kind::Double);
+        for bias in [Some(&bias), None] {
+            let ours = || linear(&x, &of(&weight), bias).unwrap().unwrap();
+            let inputs: Vec<&Tensor> = [&x, &weight].into_iter().chain(bias).collect();
+            let (once, theirs) = (ours(), exact(&x).f_linear(&exact(&of(&weight)), bias.map(exact).as_ref()).unwrap());
+            close(&once, &theirs, "output");
+            let of_once = gradients(&once, &inputs);
+            for (ours, theirs) in of_once.iter().zip(gradients(&theirs, &inputs)) {
+                assert!(ours.is_contiguous());
+                close(ours, &theirs, "gradient");
+            }
+            // However many threads there are, bit for bit.
+            tch::set_num_threads(3);
+            let again = ours();
+            assert!(again == once && gradients(&again, &inputs) == of_once);
+            tch::set_num_threads(1);
         }
     }
 

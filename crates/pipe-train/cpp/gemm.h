@@ -1,4 +1,4 @@
-// Matrix products in f32 on processors whose AVX-512 libtorch's library leaves unused.
+// Matrix products in f32 on processors that libtorch's library makes little of.
 #pragma once
 #include <cstdint>
 
@@ -11,6 +11,9 @@ struct Matrix {
 
 // Whether `gemm` runs on this processor, and is worth it there.
 bool has_gemm();
+
+// Leaves AVX-512 unused, for tests.
+void narrow_gemm(bool is_narrow);
 
 // c[m, n] = a[m, k] · b[k, n] + bias[n] (none: null); `c` is row-major without gaps. Each number is summed up in an order that depends
 // on `k` alone, not on how many threads there are.

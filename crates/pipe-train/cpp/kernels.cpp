@@ -598,6 +598,8 @@ Tensor* pipe_attention(Tensor* q, Tensor* k, Tensor* v, Tensor* mask, int64_t he
 
 bool pipe_has_linear() { return pipe::has_gemm(); }
 
+void pipe_narrow_linear(bool is_narrow) { pipe::narrow_gemm(is_narrow); }
+
 Tensor* pipe_linear(Tensor* x, Tensor* weight, Tensor* bias) {
   return made_by([&] { return Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::optional<Tensor>(*bias)); });
 }

@@ -67,13 +67,17 @@ struct Plan {
     }
   }
 
-  // Calls `f(number of the piece, parameter, begin, end, mark)` for all numbers, on all cores.
+  // Calls `f(number of the piece, parameter, begin, end, mark)` for all numbers, on all cores. Pieces are dealt out in turn: those of a
+  // table, in which there is little to do, stand together.
   template <class F>
   void run(F f) const {
-    at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t from, int64_t to) {
-      for (int64_t at = from; at < to; ++at) {
-        const Piece& piece = pieces[at];
-        rows[piece.parameter].each(piece, [&](int64_t begin, int64_t end, uint8_t mark) { f(at, piece.parameter, begin, end, mark); });
+    const int64_t all = static_cast<int64_t>(pieces.size()), lanes = at::get_num_threads();
+    at::parallel_for(0, lanes, 1, [&](int64_t from, int64_t to) {
+      for (int64_t lane = from; lane < to; ++lane) {
+        for (int64_t at = lane; at < all; at += lanes) {
+          const Piece& piece = pieces[at];
+          rows[piece.parameter].each(piece, [&](int64_t begin, int64_t end, uint8_t mark) { f(at, piece.parameter, begin, end, mark); });
+        }
       }
     });
   }
