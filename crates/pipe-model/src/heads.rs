@@ -145,3 +145,19 @@ pub fn word_table(config: &ModelConfig, head: Head) -> Option<String> {
     };
     (!tied).then(|| format!("{module}.weight"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_scores_the_vocabulary_is_not_for_look_ups_alone() {
+        let families = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/families");
+        let of = |name: &str, head| word_table(&ModelConfig::read(&families.join(name)).unwrap(), head);
+        let classifier = Head::SequenceClassification { classes: 3 };
+        assert_eq!(of("llama-lm", Head::CausalLm), None);
+        assert_eq!(of("llama-lm", classifier).as_deref(), Some("model.embed_tokens.weight"));
+        assert_eq!(of("gpt2", classifier).as_deref(), Some("transformer.wte.weight"));
+        assert_eq!(of("roberta", classifier).as_deref(), Some("roberta.embeddings.word_embeddings.weight"));
+    }
+}

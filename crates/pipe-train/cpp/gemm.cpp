@@ -24,8 +24,6 @@ using pipe::Matrix;
 
 // Of the inner dimension, summed up at once: with it a panel of `b` is 24 or 48 KiB.
 constexpr int64_t kInner = 384;
-// Rows of `a` that a panel meets before the next one: this part of them stays in the second cache.
-constexpr int64_t kBlockRows = 480;
 // What is laid out at once, in numbers: 4 MiB of `a`, and of `b`.
 constexpr int64_t kPacked = 1 << 20;
 // Multiplications, and numbers to lay out, that are worth a thread of their own.
@@ -63,6 +61,8 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 namespace avx512 {
 // 28 of the 32 registers, beside two of `b`.
 constexpr int64_t kLanes = 16, kTileRows = 14;
+// Rows of `a` that a panel meets before the next one: this part of them stays in the second cache, here of 1 MiB.
+constexpr int64_t kBlockRows = 476;
 
 void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_row) {
   const auto low = [](__m512 a, __m512 b) { return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b))); };
@@ -104,6 +104,8 @@ void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_
 namespace avx2 {
 // 12 of the 16 registers, beside two of `b` and one of `a`.
 constexpr int64_t kLanes = 8, kTileRows = 6;
+// Of 512 KiB.
+constexpr int64_t kBlockRows = 240;
 
 void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_row) {
   const auto low = [](__m256 a, __m256 b) { return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b))); };
@@ -134,29 +136,35 @@ void transpose_block(const float* from, int64_t from_row, float* to, int64_t to_
 }  // namespace avx2
 #pragma GCC pop_options
 
-enum class Kind { None, Avx2, Avx512 };
-
-std::atomic<bool> narrow{false};
+bool can(pipe::Vectors vectors) {
+  switch (vectors) {
+    case pipe::Vectors::Avx512: return __builtin_cpu_supports("avx512f");
+    case pipe::Vectors::Avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    default: return true;
+  }
+}
 
 // MKL has kernels of its own for each processor of Intel.
-Kind kind() {
-  if (!__builtin_cpu_is("amd")) return Kind::None;
-  if (__builtin_cpu_supports("avx512f") && !narrow) return Kind::Avx512;
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? Kind::Avx2 : Kind::None;
-}
+std::atomic<pipe::Vectors> chosen{!__builtin_cpu_is("amd")        ? pipe::Vectors::None
+                                  : can(pipe::Vectors::Avx512) ? pipe::Vectors::Avx512
+                                  : can(pipe::Vectors::Avx2)   ? pipe::Vectors::Avx2
+                                                               : pipe::Vectors::None};
 }  // namespace
 
-bool pipe::has_gemm() { return kind() != Kind::None; }
+bool pipe::has_gemm() { return chosen != Vectors::None; }
 
-void pipe::narrow_gemm(bool is_narrow) { narrow = is_narrow; }
+bool pipe::force_gemm(Vectors vectors) {
+  if (!can(vectors)) return false;
+  chosen = vectors;
+  return true;
+}
 
 void pipe::gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, const float* bias, float* c) {
-  if (m == 0 || n == 0) return;
-  (kind() == Kind::Avx512 ? avx512::gemm : avx2::gemm)(m, n, k, a, b, bias, c);
+  (chosen == Vectors::Avx512 ? avx512::gemm : avx2::gemm)(m, n, k, a, b, bias, c);
 }
 
 #else
 bool pipe::has_gemm() { return false; }
-void pipe::narrow_gemm(bool) {}
+bool pipe::force_gemm(Vectors vectors) { return vectors == Vectors::None; }
 void pipe::gemm(int64_t, int64_t, int64_t, Matrix, Matrix, const float*, float*) {}
 #endif

@@ -9,13 +9,16 @@ struct Matrix {
   int64_t row, column;
 };
 
+// What `gemm` computes with.
+enum class Vectors { None, Avx2, Avx512 };
+
 // Whether `gemm` runs on this processor, and is worth it there.
 bool has_gemm();
 
-// Leaves AVX-512 unused, for tests.
-void narrow_gemm(bool is_narrow);
+// Computes with `vectors` from now on, for tests; whether the processor can.
+bool force_gemm(Vectors vectors);
 
-// c[m, n] = a[m, k] · b[k, n] + bias[n] (none: null); `c` is row-major without gaps. Each number is summed up in an order that depends
-// on `k` alone, not on how many threads there are.
+// c[m, n] = a[m, k] · b[k, n] + bias[n] (none: null), where there is a `gemm` and m, n and k are above 0; `c` is row-major without gaps.
+// Each number is summed up in an order that depends on `k` and the kind of vectors alone, not on how many threads there are.
 void gemm(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b, const float* bias, float* c);
 }  // namespace pipe

@@ -532,7 +532,8 @@ struct Linear : torch::autograd::Function<Linear> {
     Tensor out = at::empty(shape, x.options());
     pipe::gemm(rows.size(0), outputs, inputs, matrix(rows), transposed(weight), bias ? bias->const_data_ptr<float>() : nullptr,
                out.mutable_data_ptr<float>());
-    context->save_for_backward({rows, weight});
+    // What only a gradient of the weight needs is not kept for one that is frozen.
+    context->save_for_backward({weight.requires_grad() ? rows : Tensor(), weight});
     context->saved_data["biased"] = bias.has_value();
     return out;
   }
@@ -540,8 +541,8 @@ struct Linear : torch::autograd::Function<Linear> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const auto saved = context->get_saved_variables();
     const Tensor &rows = saved[0], &weight = saved[1];
-    const int64_t count = rows.size(0), inputs = weight.size(1), outputs = weight.size(0);
     const Tensor of_out = grads[0].contiguous();
+    const int64_t inputs = weight.size(1), outputs = weight.size(0), count = of_out.numel() / outputs;
     const Tensor grad = of_out.view({count, outputs});
     Tensor of_x, of_weight, of_bias;
     if (context->needs_input_grad(0)) {
@@ -598,7 +599,7 @@ Tensor* pipe_attention(Tensor* q, Tensor* k, Tensor* v, Tensor* mask, int64_t he
 
 bool pipe_has_linear() { return pipe::has_gemm(); }
 
-void pipe_narrow_linear(bool is_narrow) { pipe::narrow_gemm(is_narrow); }
+bool pipe_force_linear(int vectors) { return pipe::force_gemm(static_cast<pipe::Vectors>(vectors)); }
 
 Tensor* pipe_linear(Tensor* x, Tensor* weight, Tensor* bias) {
   return made_by([&] { return Linear::apply(*x, *weight, bias == nullptr ? std::nullopt : std::optional<Tensor>(*bias)); });

@@ -31,13 +31,12 @@ struct Piece {
 
 // A parameter as rows, of which `marks` says what they have; without marks it is one row, which has a gradient.
 struct Rows {
-  int64_t count, size;
+  int64_t size;
   uint8_t* marks;
 
-  Rows(const Tensor& parameter, Tensor* of) : count(1), size(parameter.numel()), marks(nullptr) {
+  Rows(const Tensor& parameter, Tensor* of) : size(parameter.numel()), marks(nullptr) {
     if (of == nullptr) return;
-    count = parameter.size(0);
-    size = parameter.numel() / std::max<int64_t>(1, count);
+    size = parameter.numel() / parameter.size(0);
     marks = of->mutable_data_ptr<uint8_t>();
   }
 

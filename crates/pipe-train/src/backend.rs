@@ -26,7 +26,7 @@ pub(crate) struct TorchBackend<'p> {
     options: TrainingOptions,
     generation: Option<GenerationState<'p>>,
     /// Where rows of tables that get a gradient are marked.
-    marks: Option<&'p Marks>,
+    marks: &'p Marks,
 }
 
 /// What a pass of generation has beside the parameters.
@@ -68,16 +68,12 @@ fn says_out_of_memory(text: &str) -> bool {
 }
 
 impl<'p> TorchBackend<'p> {
-    pub(crate) fn new(parameters: &'p Parameters, training: bool, bf16: bool) -> Self {
-        TorchBackend { parameters, training, bf16, options: TrainingOptions::default(), generation: None, marks: None }
+    pub(crate) fn new(parameters: &'p Parameters, marks: &'p Marks, training: bool, bf16: bool) -> Self {
+        TorchBackend { parameters, training, bf16, options: TrainingOptions::default(), generation: None, marks }
     }
 
     pub(crate) fn with(self, options: TrainingOptions) -> Self {
         TorchBackend { options, ..self }
-    }
-
-    pub(crate) fn marking(self, marks: &'p Marks) -> Self {
-        TorchBackend { marks: Some(marks), ..self }
     }
 
     /// Attention reads and extends a cache.
@@ -133,12 +129,12 @@ impl Backend for TorchBackend<'_> {
 
     fn embedding(&self, module: &str, ids: &Self::Tensor, padding: Option<i64>) -> Result<Self::Tensor> {
         let weight = self.get(module, "weight")?;
-        let marks = self.marks.and_then(|marks| marks.get(&format!("{module}.weight")));
+        let marks = self.marks.get(&format!("{module}.weight"));
         let embedded = match kernels::embedding(weight, ids, padding, marks)? {
             Some(embedded) => embedded,
             None => {
                 // libtorch does not say which rows.
-                marks.map(step::mark_all);
+                marks.filter(|_| weight.requires_grad()).map(step::mark_all);
                 Tensor::f_embedding(weight, ids, padding.unwrap_or(-1), false, false).map_err(torch_error)?
             }
         };

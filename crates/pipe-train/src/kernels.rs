@@ -19,7 +19,7 @@ unsafe extern "C" {
     fn pipe_dropout(x: *mut C_tensor, p: f64) -> *mut C_tensor;
     fn pipe_has_linear() -> bool;
     #[cfg(test)]
-    fn pipe_narrow_linear(is_narrow: bool);
+    fn pipe_force_linear(vectors: std::ffi::c_int) -> bool;
     fn pipe_linear(x: *mut C_tensor, weight: *mut C_tensor, bias: *mut C_tensor) -> *mut C_tensor;
     fn pipe_attention(
         q: *mut C_tensor,
@@ -200,24 +200,21 @@ mod tests {
     #[test]
     fn a_linear_layer_is_that_of_libtorch() {
         let _alone = alone();
-        // SAFETY: as above.
-        if !unsafe { pipe_has_linear() } {
-            return;
-        }
-        for narrow in [false, true] {
-            // SAFETY: it sets a flag.
-            unsafe { pipe_narrow_linear(narrow) };
+        // `pipe::Vectors`: AVX2, then AVX-512, each where the processor has it.
+        for vectors in [1, 2] {
+            // SAFETY: it sets what is computed with to what the processor has.
+            if !unsafe { pipe_force_linear(vectors) } {
+                continue;
+            }
             // Of one tile, of some, with edges in every direction, and of more than is laid out at once.
             for (rows, inputs, outputs) in
-                [(32, 1, 1), (37, 45, 53), (496, 384, 384), (130, 1536, 100), (45, 5000, 40), (33, 130, 9000), (3000, 400, 35)]
+                [(32, 1, 1), (37, 45, 53), (496, 384, 384), (130, 1536, 100), (45, 5000, 40), (33, 130, 9000), (3000, 400, 35), (8300, 20, 20)]
             {
                 for by_columns in [false, true] {
                     check_linear(rows, inputs, outputs, by_columns);
                 }
             }
         }
-        // SAFETY: as above.
-        unsafe { pipe_narrow_linear(false) };
     }
 
     fn check_linear(rows: i64, inputs: i64, outputs: i64, by_columns: bool) {

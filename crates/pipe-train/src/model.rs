@@ -21,11 +21,16 @@ pub struct Model {
     pub(crate) bf16: bool,
     /// Set by training alone.
     pub(crate) options: TrainingOptions,
-    /// Which rows of its tables learn; of none where it is not trained.
+    /// Which rows of its table of words learn.
     pub(crate) marks: Marks,
 }
 
 impl Model {
+    pub(crate) fn new(config: ModelConfig, head: Head, parameters: Parameters, device: Device, bf16: bool) -> Model {
+        let marks = Marks::new(&parameters, word_table(&config, head));
+        Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks }
+    }
+
     /// For fine-tuning: a head that is missing, or of another task or other classes than `labels`, starts anew.
     pub(crate) fn for_training(folder: &Path, task: Task, labels: &[String], device: Device, bf16: bool, seed: u64) -> Result<(Model, Loaded)> {
         let config = ModelConfig::read(folder)?;
@@ -36,8 +41,7 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        let marks = Marks::new(&parameters, word_table(&config, head).as_deref());
-        Ok((Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks }, loaded))
+        Ok((Model::new(config, head, parameters, device, bf16), loaded))
     }
 
     /// A model of `task` over `labels` whose weights are drawn with `seed`.
@@ -47,8 +51,7 @@ impl Model {
         for parameter in parameters.values() {
             let _ = parameter.set_requires_grad(true);
         }
-        let marks = Marks::new(&parameters, word_table(&config, head).as_deref());
-        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks })
+        Ok(Model::new(config, head, parameters, device, bf16))
     }
 
     /// How many numbers its parameters are.
@@ -67,7 +70,7 @@ impl Model {
         }
         let head = head_of(&config, task, labels.len())?;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
-        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks: Marks::default() })
+        Ok(Model::new(config, head, parameters, device, bf16))
     }
 
     /// A decoder with the head that it was pretrained with.
@@ -75,7 +78,7 @@ impl Model {
         let config = ModelConfig::read(folder)?;
         let head = Head::CausalLm;
         let (parameters, _) = weights::load(folder, &config, head, Absent::Refused, device)?;
-        Ok(Model { config, head, parameters, device, bf16, options: TrainingOptions::default(), marks: Marks::default() })
+        Ok(Model::new(config, head, parameters, device, bf16))
     }
 
     /// The names of the classifier's parameters: all of the head but BERT's pooler, which is pretrained.
@@ -116,7 +119,7 @@ impl Model {
 
     /// What computes this model. `training` switches dropout on.
     pub(crate) fn backend(&self, training: bool) -> TorchBackend<'_> {
-        TorchBackend::new(&self.parameters, training, self.bf16).with(self.options).marking(&self.marks)
+        TorchBackend::new(&self.parameters, &self.marks, training, self.bf16).with(self.options)
     }
 
     /// Scores in f32, of the shape that [`Head::forward`] gives. `training` switches dropout on.

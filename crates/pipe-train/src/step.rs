@@ -1,6 +1,5 @@
 //! Safe calls into `step.cpp`: what an optimizer step does with all gradients on a CPU.
 
-use std::collections::BTreeMap;
 use std::ffi::c_int;
 
 use pipe_core::Result;
@@ -34,22 +33,20 @@ unsafe extern "C" {
 const GRADIENT: i64 = 1;
 const MOMENTS: i64 = 2;
 
-/// One byte for each row of the tables that nothing but look-ups reads: whether a row has a gradient, and whether it ever had one.
+/// One byte for each row of the table of words, where nothing but look-ups reads it: whether the row has a gradient, and whether it ever
+/// had one.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(BTreeMap<String, Tensor>);
+pub(crate) struct Marks(Option<(String, Tensor)>);
 
 impl Marks {
-    /// For those of `tables` that are trained on a CPU.
-    pub(crate) fn new<'t>(parameters: &Parameters, tables: impl IntoIterator<Item = &'t str>) -> Marks {
-        let of = |name: &str| {
-            let table = parameters.get(name)?;
-            (is_plain(table) && table.requires_grad()).then(|| (name.to_owned(), Tensor::zeros([table.size()[0]], (Kind::Uint8, Device::Cpu))))
-        };
-        Marks(tables.into_iter().filter_map(of).collect())
+    /// Of the parameter `table`, where it is on a CPU.
+    pub(crate) fn new(parameters: &Parameters, table: Option<String>) -> Marks {
+        let rows = |name: &String| parameters.get(name).filter(|table| is_plain(table)).map(|table| table.size()[0]);
+        Marks(table.and_then(|name| rows(&name).map(|rows| (name, Tensor::zeros([rows], (Kind::Uint8, Device::Cpu))))))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name)
+        self.0.as_ref().filter(|(table, _)| table == name).map(|(_, marks)| marks)
     }
 }
 
@@ -58,11 +55,10 @@ pub(crate) fn mark_all(marks: &Tensor) {
     let _ = marks.shallow_clone().fill_(GRADIENT | MOMENTS);
 }
 
-/// Rows whose moments are not all zero, as a checkpoint has them. What has no row for each of the table's concerns all of them.
+/// Marks the rows of which one of `moments` `[rows, H]` is not all zero, as a checkpoint has them.
 pub(crate) fn mark_moments<'m>(marks: &Tensor, moments: impl IntoIterator<Item = &'m Tensor>) {
     for moment in moments {
-        let by_row = moment.dim() == 2 && moment.size()[0] == marks.size()[0];
-        let rows = if by_row { moment.ne(0.0).any_dim(1, false).to_kind(Kind::Uint8) } else { marks.ones_like() } * MOMENTS;
+        let rows = moment.ne(0.0).any_dim(1, false).to_kind(Kind::Uint8) * MOMENTS;
         let _ = marks.shallow_clone().bitwise_or_tensor_(&rows);
     }
 }
@@ -76,17 +72,28 @@ pub(crate) fn fits(lists: &[&[Tensor]]) -> bool {
     lists.iter().copied().flatten().all(is_plain)
 }
 
+/// What the calls below rely on: plain tensors, in lists of one length; those of one parameter of its size, its marks as many as its rows.
+fn check(lists: &[&[Tensor]], marks: &[Option<Tensor>]) {
+    let [first, others @ ..] = lists else { return };
+    assert!(fits(lists), "plain tensors");
+    for (at, parameter) in first.iter().enumerate() {
+        assert!(others.iter().all(|list| list[at].numel() == parameter.numel()), "gradients and moments of a parameter's size");
+        let marked = |marks: &Tensor| marks.kind() == Kind::Uint8 && marks.is_contiguous() && marks.size() == parameter.size()[..1];
+        assert!(marks[at].as_ref().is_none_or(marked), "a mark for each row");
+    }
+    assert!(others.iter().all(|list| list.len() == first.len()) && marks.len() == first.len(), "lists of one length");
+}
+
 fn marks_of(marks: &[Option<Tensor>]) -> Vec<*mut C_tensor> {
     marks.iter().map(|marks| marks.as_ref().map_or(std::ptr::null_mut(), |marks| marks.as_ptr().cast_mut())).collect()
 }
 
 /// The norm of all gradients together; they [fit](fits).
 pub(crate) fn grad_norm(grads: &[Tensor], marks: &[Option<Tensor>]) -> Result<f64> {
-    assert!(marks.len() == grads.len() && fits(&[grads]), "plain tensors in lists of one length");
+    check(&[grads], marks);
     let (g, m) = (pointers(grads), marks_of(marks));
     let mut norm = 0.0;
-    // SAFETY: pointers to live tensors, as many as said, of the kind that was checked; none is kept, no exception gets out. Marks are
-    // of as many rows as their table has.
+    // SAFETY: pointers to live tensors, as many as said, of the kinds and sizes that were checked; none is kept, no exception gets out.
     checked(unsafe { pipe_grad_norm(g.as_ptr(), m.as_ptr(), g.len(), &raw mut norm) }, "the norm of the gradients")?;
     Ok(norm)
 }
@@ -98,8 +105,7 @@ pub(crate) fn adamw(
     factor: f64,
     settings: AdamWStep,
 ) -> Result<()> {
-    assert!([grads.len(), exp_avgs.len(), exp_avg_sqs.len(), marks.len()] == [params.len(); 4], "lists of one length");
-    assert!(fits(&[params, grads, exp_avgs, exp_avg_sqs]), "plain tensors");
+    check(&[params, grads, exp_avgs, exp_avg_sqs], marks);
     let (p, g, m, v) = (pointers(params), pointers(grads), pointers(exp_avgs), pointers(exp_avg_sqs));
     let rows = marks_of(marks);
     let AdamWStep { step, lr, beta1, beta2, weight_decay, eps } = settings;
@@ -112,7 +118,7 @@ pub(crate) fn adamw(
 
 /// Zeroes the rows of a table's gradient that are marked to have one: after it none has.
 pub(crate) fn forget_rows(grad: &Tensor, marks: &Tensor) -> Result<()> {
-    assert!(is_plain(grad), "a plain tensor");
+    check(&[std::slice::from_ref(grad)], &[Some(marks.shallow_clone())]);
     // SAFETY: as above.
     checked(unsafe { pipe_forget_rows(grad.as_ptr().cast_mut(), marks.as_ptr().cast_mut()) }, "forgetting gradients")
 }

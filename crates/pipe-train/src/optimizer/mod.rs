@@ -76,7 +76,7 @@ pub(crate) struct Optimizer {
 }
 
 impl Optimizer {
-    /// Over the parameters that require gradients; `marks` of those that are tables.
+    /// Over the parameters that require gradients; `marks` of the table of words.
     pub(crate) fn new(parameters: &Parameters, marks: &Marks, config: &TrainConfig, rates: &Rates) -> Optimizer {
         let rule: Box<dyn Rule> = match config.optim {
             OptimizerName::AdamwTorch | OptimizerName::AdamwTorchFused => Box::new(adamw::AdamW::new(config)),
@@ -158,7 +158,7 @@ impl Optimizer {
         }
         for (slots, marks) in self.groups.iter().flat_map(|group| group.states.iter().zip(&group.marks)) {
             if let Some(marks) = marks {
-                step::mark_moments(marks, slots.iter().map(|(_, tensor)| tensor));
+                step::mark_moments(marks, slots.iter().map(|(_, tensor)| tensor).filter(|moment| moment.dim() == 2));
             }
         }
         Ok(())
