@@ -150,15 +150,7 @@ fn a_cache_grows_and_rows_leave_it_in_any_order() {
     let (parameters, _) = weights::load(&fixture("families/llama-lm"), &config, Head::CausalLm, weights::Absent::Refused, Device::Cpu).unwrap();
     let open = || {
         let parameters = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-        let model = Model {
-            config: config.clone(),
-            head: Head::CausalLm,
-            parameters,
-            device: Device::Cpu,
-            bf16: false,
-            options: Default::default(),
-            marks: Default::default(),
-        };
+        let model = Model::new(config.clone(), Head::CausalLm, parameters, Device::Cpu, false);
         TorchGenerator::new(model, vec![]).unwrap()
     };
     let prompt = Prompt { row: 0, ids: vec![7, 8] };
@@ -232,15 +224,7 @@ fn speed() {
             weights::save(&parameters, &Path::new(&folder).join("model.safetensors")).unwrap();
             std::fs::write(Path::new(&folder).join("config.json"), raw.to_string()).unwrap();
         }
-        let model = Model {
-            config: config.clone(),
-            head: Head::CausalLm,
-            parameters,
-            device: Device::Cpu,
-            bf16,
-            options: Default::default(),
-            marks: Default::default(),
-        };
+        let model = Model::new(config.clone(), Head::CausalLm, parameters, Device::Cpu, bf16);
         let mut model = TorchGenerator::new(model, vec![]).unwrap();
         let run = |model: &mut TorchGenerator, rows, tokens| {
             let started = std::time::Instant::now();

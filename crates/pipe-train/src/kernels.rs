@@ -217,6 +217,34 @@ mod tests {
         }
     }
 
+    /// GFLOP/s of a linear layer of MiniLM on one thread, as `docs/performance.md` has them:
+    /// `cargo test -p pipe-train --lib kernels::tests::speed -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures GFLOP/s and asserts nothing; its doc comment has the command"]
+    fn speed() {
+        let _alone = alone();
+        for (outputs, inputs) in [(384, 384), (1536, 384), (384, 1536)] {
+            let (x, weight) = (random(&[496, inputs], 1).detach(), random(&[outputs, inputs], 2).detach());
+            let rate = |run: &dyn Fn() -> Tensor| {
+                let once = || {
+                    let started = std::time::Instant::now();
+                    let _ = run();
+                    started.elapsed().as_secs_f64()
+                };
+                let mut times: Vec<f64> = (0..61).map(|_| once()).collect();
+                times.sort_by(f64::total_cmp);
+                (2 * 496 * outputs * inputs) as f64 / times[30] / 1e9
+            };
+            for (name, vectors) in [("AVX2", 1), ("AVX-512", 2)] {
+                // SAFETY: as above.
+                if unsafe { pipe_force_linear(vectors) } {
+                    println!("{outputs} x {inputs}, {name}: {:.0}", rate(&|| linear(&x, &weight, None).unwrap().unwrap()));
+                }
+            }
+            println!("{outputs} x {inputs}, libtorch: {:.0}", rate(&|| x.linear(&weight, None::<&Tensor>)));
+        }
+    }
+
     fn check_linear(rows: i64, inputs: i64, outputs: i64, by_columns: bool) {
         let x = random(&[rows, inputs], 1);
         let weight = if by_columns { random(&[inputs, outputs], 2) } else { random(&[outputs, inputs], 2) };
