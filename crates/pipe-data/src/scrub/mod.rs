@@ -33,6 +33,7 @@ pub mod unseal;
 mod words;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use pipe_core::config::{ColumnScrub, Operator, OperatorConfig};
 use pipe_core::{Error, Result};
@@ -55,6 +56,10 @@ const MAX_ROUNDS: usize = 4;
 const MAX_PLAIN_ROUNDS: usize = 8;
 /// What stands for a part of a text that still shows values then.
 const REDACTED: &str = "<REDACTED>";
+
+thread_local! {
+    static HITS: Cell<Vec<Hit>> = const { Cell::new(Vec::new()) };
+}
 
 /// A text without what its policy names.
 #[derive(PartialEq)]
@@ -102,10 +107,21 @@ struct Rule {
     name: Cow<'static, str>,
     /// `PHONE`
     label: String,
+    /// `<PHONE>`
+    placeholder: String,
     operator: OperatorConfig,
 }
 
 impl Rule {
+    fn new(entity: Entity, name: Cow<'static, str>, placeholder: &str, operator: OperatorConfig) -> Rule {
+        let label = placeholder.trim_matches(['<', '>']).to_owned();
+        Rule { entity, name, placeholder: format!("<{label}>"), label, operator }
+    }
+
+    fn kind(&self) -> Kind<'_> {
+        Kind { entity: Some(self.entity), domain: Cow::Borrowed(&self.name), label: Cow::Borrowed(&self.label) }
+    }
+
     fn is_kept(&self) -> bool {
         self.operator.operator == Operator::Keep
     }
@@ -115,9 +131,7 @@ impl Scrubber {
     /// Refuses a missing or another key where the policy needs one.
     pub fn new(policy: &ScrubPolicy, key: Option<&ScrubKey>) -> Result<Scrubber> {
         let key = policy.check_key(key)?;
-        let label = |placeholder: &str| placeholder.trim_matches(['<', '>']).to_owned();
-        let rule =
-            |(entity, operator): (Entity, OperatorConfig)| Rule { entity, name: entity.name().into(), label: label(entity.placeholder()), operator };
+        let rule = |(entity, operator): (Entity, OperatorConfig)| Rule::new(entity, entity.name().into(), entity.placeholder(), operator);
         let mut rules: Vec<Rule> = policy.operators().map(rule).collect();
         let (kept, enforced): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.is_kept());
         let of =
@@ -126,7 +140,7 @@ impl Scrubber {
         for (at, pattern) in policy.patterns().iter().enumerate() {
             let entity = Entity::Custom(u8::try_from(at).map_err(|_| Error::input("the scrub policy has too many patterns"))?);
             let name = pattern.name.clone().into();
-            rules.push(Rule { entity, name, label: label(&pattern.placeholder), operator: pattern.operator });
+            rules.push(Rule::new(entity, name, &pattern.placeholder, pattern.operator));
         }
         let mut rule_of = [None; 32];
         for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.entity.bit() != 0) {
@@ -175,18 +189,37 @@ impl Scrubber {
     /// Hits of the types that something is done with, in order, none overlapping another; those of the model are not among
     /// them.
     pub fn find(&self, text: &str) -> Vec<Hit> {
-        self.find_with(text, &[])
+        let mut hits = Vec::new();
+        self.find_into(text, &[], &mut hits);
+        hits
     }
 
-    fn find_with(&self, text: &str, of_model: &[Hit]) -> Vec<Hit> {
-        let mut hits = self.detector.find(text);
+    /// The same with those of the model, in the place of what is in `hits`.
+    fn find_into(&self, text: &str, of_model: &[Hit], hits: &mut Vec<Hit>) {
+        self.detector.find_into(text, hits);
         let found = hits.len();
-        self.custom.find(text, &mut hits);
+        self.custom.find(text, hits);
         hits.extend_from_slice(of_model);
         if hits.len() > found {
             hits.retain(|hit| !self.rule(hit).is_some_and(Rule::is_kept));
-            resolve_overlaps(&mut hits);
+            resolve_overlaps(hits);
         }
+    }
+
+    /// Hits that an operator must take, without what already is an operator's output, in the place of what is in `hits`.
+    fn enforced_into(&self, text: &str, of_model: &[Hit], hits: &mut Vec<Hit>) {
+        self.find_into(text, of_model, hits);
+        // No text has an operator's output without the bracket that it begins with, or a made-up value.
+        let maybe_output = !hits.is_empty() && (self.has_surrogates || memchr::memchr(b'<', text.as_bytes()).is_some());
+        hits.retain_mut(|hit| {
+            let Some(_) = self.rule(hit).filter(|_| !self.allowed.is_allowed(&text[hit.start..hit.end])) else { return false };
+            !maybe_output || self.leave_output(text, hit)
+        });
+    }
+
+    fn enforced(&self, text: &str) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        self.enforced_into(text, &[], &mut hits);
         hits
     }
 
@@ -199,7 +232,10 @@ impl Scrubber {
 
     /// Counts what stays on purpose.
     fn count_kept(&self, text: &str, counts: &mut ScrubCounts) {
-        let mut hits = self.kept.as_ref().map(|kept| kept.find(text)).unwrap_or_default();
+        let mut hits = Vec::new();
+        if let Some(kept) = &self.kept {
+            kept.find_into(text, &mut hits);
+        }
         self.custom.find(text, &mut hits);
         for hit in hits {
             if let Some(rule) = self.rule(&hit).filter(|rule| rule.is_kept())
@@ -253,9 +289,10 @@ impl Scrubber {
     /// As those of [`Scrubber::scrub_all`].
     pub fn personal(&self, value: &str) -> Result<Personal> {
         let of_model = self.hits_of_model(&[value])?;
-        let enforced = self.enforced(value, self.find_with(value, of_model.first().map_or(&[], Vec::as_slice)));
-        let drops = enforced.iter().any(|(_, rule)| rule.operator.operator == Operator::DropRow);
-        Ok(match (enforced.is_empty(), drops) {
+        let mut hits = Vec::new();
+        self.enforced_into(value, of_model.first().map_or(&[], Vec::as_slice), &mut hits);
+        let drops = hits.iter().filter_map(|hit| self.rule(hit)).any(|rule| rule.operator.operator == Operator::DropRow);
+        Ok(match (hits.is_empty(), drops) {
             (true, _) => Personal::No,
             (false, false) => Personal::Yes,
             (false, true) => Personal::DropsRow,
@@ -265,22 +302,27 @@ impl Scrubber {
     fn scrub_with<'t>(&self, text: &'t str, of_model: &[Hit], counts: &mut ScrubCounts, mut edits: Option<&mut Edits>) -> Scrubbed<'t> {
         let mut clean = Cow::Borrowed(text);
         let mut drop_row = false;
+        // Kept by each thread, so that most texts need no memory for what is found in them.
+        let mut hits = HITS.take();
         for round in 0..MAX_ROUNDS + MAX_PLAIN_ROUNDS {
-            let hits = self.find_with(&clean, if round == 0 { of_model } else { &[] });
-            let enforced = self.enforced(&clean, hits);
-            if enforced.is_empty() {
+            self.enforced_into(&clean, if round == 0 { of_model } else { &[] }, &mut hits);
+            if hits.is_empty() {
+                HITS.set(hits);
                 self.count_kept(&clean, counts);
                 return Scrubbed { text: clean, drop_row };
             }
-            let mut out = String::with_capacity(clean.len() + 16 * enforced.len());
+            let mut out = String::with_capacity(clean.len() + 16 * hits.len());
             let mut from = 0;
             let mut moved = Vec::new();
-            for (hit, rule) in enforced {
+            for hit in &hits {
+                let Some(rule) = self.rule(hit) else { continue };
                 out.push_str(&clean[from..hit.start]);
-                let kind = Kind { entity: Some(rule.entity), domain: Cow::Borrowed(&rule.name), label: Cow::Borrowed(&rule.label) };
                 let operator = if round < MAX_ROUNDS { rule.operator } else { Operator::Placeholder.into() };
                 let before = out.len();
-                self.operators.replace(operator, &kind, &clean[hit.start..hit.end], &mut out);
+                match operator.operator {
+                    Operator::Placeholder => out.push_str(&rule.placeholder),
+                    _ => self.operators.replace(operator, &rule.kind(), &clean[hit.start..hit.end], &mut out),
+                }
                 if edits.is_some() {
                     moved.push(Edit { start: hit.start, end: hit.end, length: out.len() - before });
                 }
@@ -304,29 +346,20 @@ impl Scrubber {
     /// A text in which every round set something new free: all from its first value to its last goes, and if that is not
     /// enough all of it.
     fn give_up(&self, text: &str) -> String {
-        let hits = self.enforced(text, self.find(text));
-        let (Some((first, _)), Some((last, _))) = (hits.first(), hits.last()) else { return text.to_owned() };
+        let hits = self.enforced(text);
+        let (Some(first), Some(last)) = (hits.first(), hits.last()) else { return text.to_owned() };
         let narrow = format!("{}{REDACTED}{}", &text[..first.start], &text[last.end..]);
         // No pattern matches the empty text.
         [narrow, REDACTED.to_owned()].into_iter().find(|text| self.residual(text) == 0).unwrap_or_default()
     }
 
-    /// Hits that an operator must take, without what already is an operator's output.
-    fn enforced(&self, text: &str, hits: Vec<Hit>) -> Vec<(Hit, &Rule)> {
-        let mut enforced = Vec::with_capacity(hits.len());
-        for hit in hits {
-            let Some(rule) = self.rule(&hit).filter(|_| !self.allowed.is_allowed(&text[hit.start..hit.end])) else { continue };
-            self.without_output(text, hit, rule, &mut enforced);
-        }
-        enforced
-    }
-
-    /// What of a hit is no operator's output. One that holds a whole token and more stays as it is: it goes with the token.
-    fn without_output<'r>(&self, text: &str, hit: Hit, rule: &'r Rule, out: &mut Vec<(Hit, &'r Rule)>) {
+    /// Takes from a hit what is an operator's output; false if all of it is. One that holds a whole token and more stays as
+    /// it is: it goes with the token.
+    fn leave_output(&self, text: &str, hit: &mut Hit) -> bool {
         let value = &text[hit.start..hit.end];
         let is_fake = |rule: &Rule| rule.operator.operator == Operator::Surrogate && surrogate::is_fake(rule.entity, value);
         if self.has_surrogates && self.rules.iter().any(is_fake) {
-            return;
+            return false;
         }
         let (mut start, mut end) = (hit.start, hit.end);
         for (at, token) in token::tokens_at(text, &(hit.start..hit.end)) {
@@ -334,16 +367,15 @@ impl Scrubber {
                 continue;
             }
             match (at.start <= start, at.end >= end) {
-                (true, true) => return,
+                (true, true) => return false,
                 (true, false) => start = at.end,
                 (false, true) => end = at.start,
                 (false, false) => {}
             }
         }
         let trimmed = start != hit.start || end != hit.end;
-        if start < end && (!trimmed || text[start..end].contains(char::is_alphanumeric)) {
-            out.push((Hit { start, end, ..hit }, rule));
-        }
+        (hit.start, hit.end) = (start, end);
+        start < end && (!trimmed || text[start..end].contains(char::is_alphanumeric))
     }
 
     /// Whether an operator of this policy writes such tokens, and nothing can hide in it.
@@ -362,7 +394,7 @@ impl Scrubber {
     /// How many values of enforced types are left in a text: none in one that went through this scrubber. The model is not
     /// asked again.
     pub fn residual(&self, clean: &str) -> usize {
-        self.enforced(clean, self.find(clean)).len()
+        self.enforced(clean).len()
     }
 
     /// What is done with a column of the output.

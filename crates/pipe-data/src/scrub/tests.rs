@@ -507,8 +507,135 @@ fn overlapping_hits_leave_nothing_uncovered() {
     assert_eq!(spans, [(Entity::Url, 0, 4), (Entity::Email, 4, 6), (Entity::Url, 6, 8), (Entity::Phone, 8, 14)]);
 }
 
+/// Values, and what stands around values: put together in any order, cut and joined, they ask more of the parsers than
+/// characters at random do.
+const PIECES: &[&str] = &[
+    "jane.doe@example.com",
+    "@someone",
+    "https://user:pw@example.com/a?token=abcdef12",
+    "www.example.co.uk",
+    "415-555-0123",
+    "+44 20 7946 0018",
+    "(0755) 1234567转801",
+    "13812345678",
+    "4111 1111 1111 1111",
+    "GB29NWBK60161331926819",
+    "536-22-1234",
+    "11010519491231002X",
+    "91110108MA01YBNX62",
+    "京A12345",
+    "192.0.2.17",
+    "2001:db8::1",
+    "00-1B-44-11-3A-B7",
+    "39.9042, 116.4074",
+    "40°26′46″N",
+    "1990-03-07",
+    "March 7, 1990",
+    "1990年3月7日",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ0In0.Fake_-abc",
+    "eyJABC",
+    "sk-proj-AAAAAAAAAAAAAAAA1",
+    "AKIAIOSFODNN7EXAMPLE",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----END PRIVATE KEY-----",
+    "12 Main Street",
+    "Apt. 604",
+    "Hauptstraße 7",
+    "SW1A 1AA",
+    "IL 62704",
+    "北京市朝阳区建国路100号",
+    "王小明",
+    "先生",
+    "收件人：",
+    "微信号",
+    "密码是",
+    "出生",
+    "<PHONE>",
+    "<EMAIL:abcdefghijklmnop>",
+    "Mr. ",
+    "my name is ",
+    "Name: ",
+    "phone ",
+    "card number ",
+    "passport number ",
+    "date of birth",
+    "password=",
+    "version ",
+    "order no ",
+    "zip ",
+    " ext. 12",
+    " and ",
+    ", ",
+    ". ",
+    ": ",
+    " ",
+    "\n",
+    "-",
+    "'s ",
+    "/",
+    "(",
+    ")",
+    "，",
+    "１２３",
+    "\u{200b}",
+    "\u{a0}",
+    "é",
+    "7",
+    "12",
+    "A",
+    "smith",
+];
+
+/// Some of [`PIECES`], of which characters are left out, doubled or changed for those of others.
+fn pieces() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let change = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4u8);
+    (proptest::collection::vec(prop::sample::select(PIECES), 1..12), proptest::collection::vec(change, 0..6)).prop_map(|(pieces, changes)| {
+        let mut text: Vec<char> = pieces.concat().chars().collect();
+        for (at, other, kind) in changes {
+            if text.is_empty() {
+                break;
+            }
+            let (at, other) = (at.index(text.len()), text[other.index(text.len())]);
+            match kind {
+                0 => drop(text.remove(at)),
+                1 => text.insert(at, other),
+                2 => text[at] = other,
+                _ => text.truncate(at),
+            }
+        }
+        text.into_iter().collect()
+    })
+}
+
+#[test]
+fn values_that_end_where_others_begin_are_read() {
+    check(&[
+        // The head of a token and nothing behind it.
+        ("token eyJhbGciOiJIUzI1NiJ9", "token eyJhbGciOiJIUzI1NiJ9"),
+        // A key that is cut off: a capital right behind a value that ends with a blank.
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END RSA", "<SECRET>RSA"),
+        // The words of a phrase are no others, whatever stands before them.
+        ("myphone number is here 12", "myphone number is here 12"),
+    ]);
+}
+
 proptest::proptest! {
     #![proptest_config(crate::read::fuzz::config(2_000))]
+
+    /// What is put together of values and their neighbours: read, in order, and clean for good.
+    #[test]
+    fn pieces_of_values_are_read(text in pieces()) {
+        let mut from = 0;
+        for hit in ALL.find(&text) {
+            proptest::prop_assert!(from <= hit.start && hit.start < hit.end);
+            proptest::prop_assert!(text.is_char_boundary(hit.start) && text.is_char_boundary(hit.end));
+            from = hit.end;
+        }
+        let clean = ALL.scrub(&text, &mut ScrubCounts::default()).text.into_owned();
+        proptest::prop_assert_eq!(ALL.residual(&clean), 0);
+        STANDARD.scrub(&text, &mut ScrubCounts::default());
+    }
 
     /// Any text: no panic, hits in order on character boundaries, and scrubbing again changes nothing.
     #[test]

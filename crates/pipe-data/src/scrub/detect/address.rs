@@ -1,5 +1,8 @@
 //! Addresses in Latin script, from a house number, a flat or a post code outwards.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
 use super::context::kind;
 use super::number::Window;
@@ -8,7 +11,11 @@ use super::sets::Lower;
 use super::words::{CERTAIN_STREETS, STREET_BEGINNINGS, STREET_ENDINGS, STREETS};
 
 /// Words of a part of a building before its number.
-const UNITS: &[&str] = &["apt", "apartment", "suite", "ste", "unit", "flat", "floor", "room", "rm", "box", "bldg", "building"];
+pub(super) const UNITS: &[&str] = &["apt", "apartment", "suite", "ste", "unit", "flat", "floor", "room", "rm", "box", "bldg", "building"];
+
+/// The last two bytes of each of [`STREET_ENDINGS`]: few words end so.
+static LAST_TWO: LazyLock<BTreeSet<[u8; 2]>> =
+    LazyLock::new(|| STREET_ENDINGS.iter().filter_map(|ending| ending.as_bytes().last_chunk().copied()).collect());
 
 /// States of the USA and their territories, and military posts.
 const STATES: &str = " AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY DC PR GU VI AS MP AA AE AP ";
@@ -74,20 +81,25 @@ pub(super) fn around(scan: &Scan<'_>, window: &Window) -> Option<Found> {
 fn lettered(scan: &Scan<'_>, end: usize) -> usize {
     let mut end = end;
     if scan.byte(end) == b'-' && scan.byte(end + 1).is_ascii_digit() {
-        end += 1 + scan.bytes[end + 1..].iter().take(5).take_while(|b| b.is_ascii_digit()).count();
+        end += 1 + scan.digits(end + 1, 5);
     }
     if scan.byte(end).is_ascii_alphabetic() && !scan.byte(end + 1).is_ascii_alphanumeric() { end + 1 } else { end }
 }
 
-/// The word that begins at `at`: letters of any script but Han, with dots, apostrophes and dashes inside.
+/// The longest word that is looked at, in characters.
+const LONGEST_WORD: usize = 28;
+
+/// The word that begins at `at`: letters of any script but Han, with apostrophes and dashes inside.
 fn word<'t>(scan: &Scan<'t>, at: usize) -> &'t str {
-    let rest = &scan.text[at.min(scan.text.len())..];
-    let end = rest
-        .char_indices()
-        .take(28)
-        .find(|(_, c)| !(c.is_alphabetic() && *c < '\u{2e80}' || matches!(c, '\'' | '’' | '-')))
-        .map_or(rest.len().min(at + 28), |(end, _)| end);
-    rest.get(..end).unwrap_or("")
+    let length = scan.run_of(|block| block.alpha | block.dash, at, LONGEST_WORD);
+    let behind = scan.byte(at + length);
+    if length == LONGEST_WORD || behind != b'\'' && behind < 0x80 {
+        return scan.text.get(at..at + length).unwrap_or("");
+    }
+    let rest = &scan.text[at..];
+    let part = |c: char| c.is_alphabetic() && c < '\u{2e80}' || matches!(c, '\'' | '’' | '-');
+    let length: usize = rest.chars().take(LONGEST_WORD).take_while(|c| part(*c)).map(char::len_utf8).sum();
+    &rest[..length]
 }
 
 /// `12| Oak Valley Drive`, `12| Rue de la Paix`: where the street ends.
@@ -109,7 +121,7 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
     let mut best = None;
     while words < 6 {
         // Numbered streets: `5th Avenue`, `40th Street`; a second number, as some write a flat before the house.
-        let digits = scan.bytes[at.min(scan.bytes.len())..].iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+        let digits = scan.digits(at, 6);
         let ordinal = digits > 0 && matches!(scan.bytes.get(at + digits..at + digits + 2), Some(b"st" | b"nd" | b"rd" | b"th"));
         if ordinal || digits > 0 && words == 0 {
             at += digits + if ordinal { 2 } else { 0 };
@@ -129,15 +141,15 @@ fn street_behind(scan: &Scan<'_>, number_end: usize) -> Option<usize> {
         if !capital && words == 0 {
             break;
         }
-        let lower = Lower::of(found);
-        let lower = lower.as_bytes();
+        let lowered = Lower::of(found);
+        let lower = lowered.as_bytes();
         if COUNTED.iter().any(|word| word.as_bytes() == lower) {
             break;
         }
         let mut end = at + found.len();
         let stop = scan.byte(end) == b'.';
-        if words > 0 && capitals > 0 && STREETS.has(lower) && (capital || CERTAIN_STREETS.has(lower)) {
-            let certain = CERTAIN_STREETS.has(lower);
+        if words > 0 && capitals > 0 && STREETS.has(&lowered) && (capital || CERTAIN_STREETS.has(&lowered)) {
+            let certain = CERTAIN_STREETS.has(&lowered);
             let told = || {
                 scan.context(number_end).says(kind::ADDRESS)
                     || scan.bytes[end..].starts_with(b", ")
@@ -189,7 +201,7 @@ fn foreign_street(scan: &Scan<'_>, from: usize) -> Option<usize> {
     }
     if scan.byte(end) == b' ' || scan.bytes[end.min(scan.bytes.len())..].starts_with(b", ") {
         let number = end + scan.bytes[end..].iter().take(2).take_while(|b| matches!(b, b' ' | b',')).count();
-        let digits = scan.bytes[number..].iter().take(5).take_while(|b| b.is_ascii_digit()).count();
+        let digits = scan.digits(number, 5);
         if (1..=4).contains(&digits) {
             end = number + digits;
         }
@@ -202,11 +214,12 @@ fn unit_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
     let least = scan.floor.max(start.saturating_sub(20)).min(start);
     let head = &scan.bytes[least..start - 1];
     let head = head.strip_suffix(b".").unwrap_or(head);
-    let letters = head.iter().rev().take_while(|b| b.is_ascii_alphabetic()).count();
-    if !(2..=9).contains(&letters) {
+    let head_end = least + head.len();
+    let letters = scan.letters_before(head_end, least);
+    let begin = head_end - letters;
+    if !(2..=9).contains(&letters) || !matches!(scan.bytes[begin] | 0x20, b'a' | b'b' | b'f' | b'r' | b's' | b'u') {
         return None;
     }
-    let begin = least + head.len() - letters;
     let unit = Lower::letters(&scan.bytes[begin..begin + letters]);
     let unit = unit.as_bytes();
     if !UNITS.iter().any(|known| known.as_bytes() == unit) {
@@ -240,12 +253,8 @@ fn state_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
 /// `Hauptstraße |7`, `Via Carlo Cattaneo |130`, `ul. Lubartowska |42`: where the street begins.
 fn street_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
     // A street's name has a capital; most words before a number have none.
-    let letters = scan.bytes[scan.floor.min(start)..start - 1]
-        .iter()
-        .rev()
-        .take(40)
-        .take_while(|b| b.is_ascii_alphabetic() || **b >= 0x80 || **b == b'-')
-        .count();
+    let least = scan.floor.max(start.saturating_sub(41));
+    let letters = scan.run_before(|block| block.alpha | block.high | block.dash, start - 1, least);
     let first = scan.byte(start - 1 - letters);
     if letters == 0 && scan.before(start - 1) != b'.' || first.is_ascii_lowercase() && !matches!(&scan.bytes[start - 1 - letters..start - 1], b"ul") {
         return None;
@@ -260,10 +269,13 @@ fn street_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
     if stem.len() < 5 && !STREET_BEGINNINGS.has_lower(stem) && !stem.starts_with(char::is_uppercase) {
         return None;
     }
-    let lower = Lower::of(stem);
-    let lower = lower.as_bytes();
-    let ending = || STREET_ENDINGS.iter().any(|ending| lower.ends_with(ending.as_bytes()) && lower.len() > ending.len() + 2);
-    if stem.starts_with(char::is_uppercase) && ending() && !STREETS.has(lower) {
+    let lowered = Lower::of(stem);
+    let lower = lowered.as_bytes();
+    let ending = || {
+        lower.last_chunk().is_some_and(|last| LAST_TWO.contains(last))
+            && STREET_ENDINGS.iter().any(|ending| lower.ends_with(ending.as_bytes()) && lower.len() > ending.len() + 2)
+    };
+    if stem.starts_with(char::is_uppercase) && ending() && !STREETS.has(&lowered) {
         return Some(house_before(scan, least + head.len() - last.len()));
     }
     // Back over capital words and particles to one that begins a street.
@@ -328,7 +340,7 @@ fn part(scan: &Scan<'_>, at: usize, comma: bool) -> Option<usize> {
     }
     // `IL 62704`, also behind its city: `Springfield, IL 62704`.
     let zip = |from: usize| {
-        let digits = scan.bytes[from.min(scan.bytes.len())..].iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+        let digits = scan.digits(from, 6);
         (digits == 5).then_some(from + 5)
     };
     if found.len() == 2 && is_state(found) {
@@ -367,7 +379,7 @@ fn part(scan: &Scan<'_>, at: usize, comma: bool) -> Option<usize> {
 
 /// Around the first digit of `SW1A 1AA`: capital letters, digits, a blank, a digit and two letters.
 fn uk_postcode(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
-    let letters = scan.bytes[scan.floor.min(at)..at].iter().rev().take(3).take_while(|b| b.is_ascii_uppercase()).count();
+    let letters = scan.run_before(|block| block.upper, at, scan.floor.max(at.saturating_sub(3)));
     if !(1..=2).contains(&letters) {
         return None;
     }
@@ -375,7 +387,7 @@ fn uk_postcode(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
 }
 
 fn postcode_at(scan: &Scan<'_>, start: usize) -> Option<(usize, usize)> {
-    let letters = scan.bytes[start..].iter().take(3).take_while(|b| b.is_ascii_uppercase()).count();
+    let letters = scan.run_of(|block| block.upper, start, 3);
     let digits = start + letters;
     if !(1..=2).contains(&letters) || !scan.byte(digits).is_ascii_digit() || scan.before(start).is_ascii_alphanumeric() {
         return None;

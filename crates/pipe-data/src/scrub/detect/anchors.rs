@@ -1,6 +1,7 @@
 //! Which bytes, and which Han characters, the pass over a text stops at: only what some wanted type needs.
 
 use super::super::Entity;
+use super::bits::{Bits, Block};
 use super::chinese_name;
 use super::sets::PairSet;
 
@@ -24,6 +25,8 @@ pub(super) enum Class {
 
 pub(super) struct Anchors {
     pub(super) classes: [Class; 256],
+    /// Names are looked for behind every capital, not only where a word may introduce one.
+    all_capitals: bool,
     /// Flags of each character of the Basic Multilingual Plane.
     han: Box<[u8; 1 << 16]>,
     /// The last two characters of words that the pass stops at.
@@ -54,7 +57,7 @@ fn code(han: [u8; 3]) -> usize {
 }
 
 impl Anchors {
-    pub(super) fn new(types: u32) -> Anchors {
+    pub(super) fn new(types: u32, strict: bool) -> Anchors {
         let wants = |entities: &[Entity]| entities.iter().any(|entity| types & entity.bit() != 0);
         let mut classes = [Class::Plain; 256];
         let mut set = |bytes: &mut dyn Iterator<Item = u8>, class: Class| bytes.for_each(|b| classes[usize::from(b)] = class);
@@ -117,7 +120,35 @@ impl Anchors {
         if han.iter().any(|flags| *flags != 0) {
             (0xe4..=0xe9).for_each(|b: usize| classes[b] = Class::Han);
         }
-        Anchors { classes, han, pairs: PairSet::new(pairs.into_iter()) }
+        Anchors { classes, all_capitals: strict, han, pairs: PairSet::new(pairs.into_iter()) }
+    }
+
+    /// Where in block `at` of a text the pass stops: all bytes at which something may begin, and a few more. Inside a run
+    /// of digits it does not stop again.
+    #[inline]
+    pub(super) fn stops(&self, bits: &Bits, at: usize) -> u64 {
+        let (blocks, none) = (bits.blocks(), Block::default());
+        let before = at.checked_sub(1).map_or(&none, |before| &blocks[before]);
+        let (block, behind) = (&blocks[at], &blocks[at + 1]);
+        let mut stops = block.high | block.sign | block.digit & !back(before.digit, block.digit, 1);
+        // A stop inside a word: those of sentences are none.
+        if block.dot != 0 {
+            let word = back(before.alphanumeric(), block.alphanumeric(), 1) & ahead(block.alphanumeric(), behind.alphanumeric(), 1);
+            stops |= block.dot & word;
+        }
+        // The first of many dashes, or that between the first two pairs of a hardware address.
+        if block.dash != 0 {
+            let word = |n: u32| back(before.alphanumeric(), block.alphanumeric(), n);
+            let dash = |n: u32| ahead(block.dash, behind.dash, n);
+            stops |= block.dash & (dash(1) | dash(3) & word(1) & word(2));
+        }
+        if block.upper != 0 && self.classes[usize::from(b'A')] == Class::Capital {
+            stops |= match self.all_capitals {
+                true => block.upper & !back(before.alphanumeric(), block.alphanumeric(), 1),
+                false => block.upper & introduced(before, block),
+            };
+        }
+        stops
     }
 
     /// What is known of a Han character.
@@ -141,4 +172,32 @@ impl Anchors {
     pub(super) fn is_pair(&self, two: [u8; 6]) -> bool {
         self.pairs.has(two)
     }
+}
+
+/// Of each byte of a block, what holds `n` bytes before it.
+#[inline]
+fn back(before: u64, block: u64, n: u32) -> u64 {
+    block << n | before >> (u64::BITS - n)
+}
+
+/// The same, behind it.
+#[inline]
+fn ahead(block: u64, behind: u64, n: u32) -> u64 {
+    block >> n | behind << (u64::BITS - n)
+}
+
+/// Where a word begins that the word before may introduce as a name: that one has a capital (`Mr Smith`), is short with a
+/// stop (`mr. Smith`), or may be `is`, `name`, `named` or `called`.
+#[inline]
+fn introduced(before: &Block, block: &Block) -> u64 {
+    // Added to the letters, the first letter of a word carries to the byte behind its last.
+    let first = block.upper & !back(before.alpha, block.alpha, 1);
+    let (sum_before, carry) = (before.upper & !(before.alpha << 1)).overflowing_add(before.alpha);
+    let sum = first.wrapping_add(block.alpha).wrapping_add(u64::from(carry));
+    let (end_before, end) = (sum_before & !before.alpha, sum & !block.alpha);
+    let capital = back(end_before, end, 1) | back(end_before & before.dot, end & block.dot, 2);
+    let letter = |n: u32| back(before.alpha, block.alpha, n);
+    let short = back(before.dot, block.dot, 2) & letter(3) & !(letter(4) & letter(5) & letter(6) & letter(7));
+    let phrase = back(before.tail, block.tail, 2) & letter(3) & (!letter(4) | letter(5));
+    back(before.blank, block.blank, 1) & (capital | short | phrase)
 }

@@ -1,6 +1,7 @@
 //! Bank cards and account numbers.
 
 use super::super::{Entity, Verdict};
+use super::bits::Block;
 use super::context::{Context, kind};
 use super::number::{Window, joined_behind};
 use super::scan::{Found, Scan};
@@ -203,6 +204,18 @@ const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
     (b"YE", 30),
 ];
 
+/// The length by both letters of the country; 0: none.
+const IBAN_LENGTH: [[u8; 26]; 26] = {
+    let mut lengths = [[0; 26]; 26];
+    let mut at = 0;
+    while at < IBAN_LENGTHS.len() {
+        let (country, length) = IBAN_LENGTHS[at];
+        lengths[(country[0] - b'A') as usize][(country[1] - b'A') as usize] = length as u8;
+        at += 1;
+    }
+    lengths
+};
+
 /// Two letters before the digit run, then what the country's length says, in groups of any size or none.
 pub(super) fn iban(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     if !scan.wants(Entity::Iban) || at < scan.floor + 2 || !scan.byte(at + 1).is_ascii_digit() {
@@ -213,9 +226,21 @@ pub(super) fn iban(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let country = [scan.byte(start).to_ascii_uppercase(), scan.byte(start + 1).to_ascii_uppercase()];
-    let length = IBAN_LENGTHS.iter().find(|(code, _)| **code == country)?.1;
+    let letter = |b: u8| b.is_ascii_uppercase().then(|| usize::from(b - b'A'));
+    let length = match IBAN_LENGTH[letter(country[0])?][letter(country[1])?] {
+        0 => return None,
+        length => usize::from(length),
+    };
     let mut value = [0; 34];
-    let (mut count, mut end) = (0, start);
+    // In one run, as it mostly is; else a sign after the other.
+    let (mut count, mut end) = match scan.run_of(Block::alphanumeric, start, length) {
+        run if run == length => {
+            value[..length].copy_from_slice(&scan.bytes[start..start + length]);
+            value.make_ascii_uppercase();
+            (length, start + length)
+        }
+        _ => (0, start),
+    };
     while count < length && end - start < 64 {
         match scan.byte(end) {
             b if b.is_ascii_alphanumeric() => {
@@ -251,9 +276,13 @@ fn iban_of_other_length(scan: &Scan<'_>, start: usize) -> Option<Found> {
 
 /// ISO 7064 mod 97-10 over the value with its first four characters behind the rest; letters are 10 to 35.
 fn mod_97(value: &[u8]) -> bool {
-    let rest = value[4..].iter().chain(&value[..4]).fold(0u32, |rest, &b| match b {
-        b'0'..=b'9' => (rest * 10 + u32::from(b - b'0')) % 97,
-        _ => (rest * 100 + u32::from(b - b'A') + 10) % 97,
-    });
-    rest == 1
+    let add = |rest: u64, part: &[u8]| {
+        part.iter().fold(rest, |rest, b| match b {
+            b'0'..=b'9' => rest * 10 + u64::from(b - b'0'),
+            _ => rest * 100 + u64::from(b - b'A') + 10,
+        }) % 97
+    };
+    // Eight signs at most between two divisions: 97 · 100⁸ is less than 2⁶⁴.
+    let (head, body) = value.split_at(4);
+    add(body.chunks(8).fold(0, add), head) == 1
 }

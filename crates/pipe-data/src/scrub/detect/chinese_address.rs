@@ -157,7 +157,7 @@ fn back(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, bool)> {
         let two = head.as_bytes().get(offset..offset + 6).unwrap_or_default();
         if SHORT_LEADS.has(c) && !within_name(head, offset, c, two) {
             begin = offset + c.len_utf8();
-        } else if han(c) && LEADS.has(two) {
+        } else if han(c) && LEADS.has_exactly(two) {
             begin = offset + two.len();
         }
     }
@@ -183,7 +183,7 @@ fn back(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, bool)> {
 
 /// Whether a leading character is part of a place's name: 和平区, 为民路, 于洪区, 呼和浩特.
 fn within_name(head: &str, offset: usize, lead: char, two: &[u8]) -> bool {
-    NOT_LEADS.has(two)
+    NOT_LEADS.has_exactly(two)
         || lead == '和' && head[..offset].ends_with('呼')
         || lead == '经' && head[..offset].ends_with(['东', '西', '南', '北'])
         || lead == '为' && head[..offset].ends_with(['有', '无'])

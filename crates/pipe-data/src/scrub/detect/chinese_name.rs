@@ -184,7 +184,7 @@ fn han(c: char) -> bool {
 fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
     let rest = &text[start..];
     let mut characters = rest.chars();
-    let double = DOUBLE_SURNAMES.has(first_two(rest));
+    let double = DOUBLE_SURNAMES.has_exactly(first_two(rest));
     let first = characters.next()?;
     let surname = if double {
         first_two(rest).len()
@@ -194,7 +194,7 @@ fn name_at(text: &str, start: usize, marked: bool) -> Option<usize> {
         return None;
     };
     let wordy = WORDY_SURNAMES.has(first);
-    if NOT_NAMES.has(first_two(rest))
+    if NOT_NAMES.has_exactly(first_two(rest))
         || wordy
             && !marked
             && !double
@@ -261,10 +261,10 @@ fn before_title(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
     }
     let thanked = |k: usize| characters[k] == '谢' && k + 1 < count && matches!(characters[k + 1], '感' | '谢' | '多' | '致');
     let surname = |c: char| SURNAMES.has(c);
-    let listed = |start: usize| NOT_NAMES.has(first_two(&text[start..at]));
+    let listed = |start: usize| NOT_NAMES.has_exactly(first_two(&text[start..at]));
     // With two given characters, then with one, then the surname alone; the double surnames first.
     for names in [4usize, 3, 2] {
-        if count >= names && DOUBLE_SURNAMES.has(first_two(&text[starts[names - 1]..at])) {
+        if count >= names && DOUBLE_SURNAMES.has_exactly(first_two(&text[starts[names - 1]..at])) {
             return Some((starts[names - 1], at));
         }
     }

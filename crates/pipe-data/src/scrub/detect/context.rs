@@ -2,9 +2,11 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::super::Entity;
+use super::phrases::Phrases;
+use super::scan::Scan;
 
 /// How far before a value a context word is looked for: some twenty characters, of three bytes in Chinese.
 const REACH: usize = 72;
@@ -139,6 +141,12 @@ static AUTOMATON: LazyLock<Automaton> = LazyLock::new(|| {
     Automaton { words, kinds: pairs.iter().map(|(kind, _)| *kind).collect() }
 });
 
+/// The words of ASCII by their first letters up to another sign.
+static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
+    let words = WORDS.iter().flat_map(|(kind, words)| words.split('|').map(|word| (*kind, word)));
+    Phrases::new(words.filter(|(_, word)| word.is_ascii()).map(|(kind, word)| (word, kind)))
+});
+
 /// What the words before a value say.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Context {
@@ -162,27 +170,30 @@ impl Context {
     }
 }
 
-/// The words between `floor` and `at`, within reach.
-pub(super) fn before(text: &str, floor: usize, at: usize) -> Context {
-    let near = floor.max(at.saturating_sub(REACH_ASCII));
-    let mut from = if text.as_bytes()[near.min(at)..at].is_ascii() { near } else { floor.max(at.saturating_sub(REACH)) };
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    if from >= at {
-        return Context::default();
-    }
+/// The words between the scan's floor and `at`, within reach.
+pub(super) fn before(scan: &Scan<'_>, at: usize) -> Context {
+    let near = scan.floor.max(at.saturating_sub(REACH_ASCII)).min(at);
     let mut context = Context::default();
-    words(text, from, at, |kind, end| {
+    let add = |kind: u32, end: usize| {
         context.kinds |= kind;
         context.nearest = kind;
         context.gap = at - end;
-    });
+    };
+    if scan.is_ascii(near, at) {
+        ascii_words(scan, near, at, add);
+    } else {
+        let mut from = scan.floor.max(at.saturating_sub(REACH));
+        while !scan.text.is_char_boundary(from) {
+            from += 1;
+        }
+        words(scan.bytes, from, at, add);
+    }
     context
 }
 
 /// Whether a word of `kind` stands right behind a value, in the same line: `455 6186 office`.
-pub(super) fn follows(text: &str, at: usize, kind: u32) -> bool {
+pub(super) fn follows(scan: &Scan<'_>, at: usize, kind: u32) -> bool {
+    let text = scan.text;
     let mut until = (at + 16).min(text.len());
     while !text.is_char_boundary(until) {
         until -= 1;
@@ -192,22 +203,58 @@ pub(super) fn follows(text: &str, at: usize, kind: u32) -> bool {
     let until = text.as_bytes()[at..until].windows(2).position(|pair| matches!(pair, b". " | b"! " | b"? ")).map_or(until, |end| at + end);
     let mut found = false;
     // A word that names the next value stands before a colon.
-    words(text, at, until, |word, end| found |= word & kind != 0 && !text[end..].trim_start().starts_with([':', '：']));
+    let add = |word: u32, end: usize| found |= word & kind != 0 && !text[end..].trim_start().starts_with([':', '：']);
+    match scan.is_ascii(at, until) {
+        true => ascii_words(scan, at, until, add),
+        false => words(scan.bytes, at, until, add),
+    }
     found
 }
 
-fn words(text: &str, from: usize, until: usize, mut each: impl FnMut(u32, usize)) {
+/// In any script, by the automaton.
+fn words(bytes: &[u8], from: usize, until: usize, mut each: impl FnMut(u32, usize)) {
     let automaton = &*AUTOMATON;
-    let bytes = text.as_bytes();
-    for found in automaton.words.find_iter(&bytes[from..until]) {
-        let (start, end) = (from + found.start(), from + found.end());
-        let letter = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphabetic);
-        let cut_before = bytes[start].is_ascii_alphabetic() && letter(start.checked_sub(1).and_then(|at| bytes.get(at)));
-        let cut_behind = bytes[end - 1].is_ascii_alphabetic() && end < until && letter(bytes.get(end)) && !plural(bytes, end);
-        if !cut_before && !cut_behind {
+    let mut at = from;
+    while let Some(found) = automaton.words.find(Input::new(bytes).range(at..until)) {
+        let (start, end) = (found.start(), found.end());
+        if bytes[start].is_ascii_alphabetic() && start > 0 && bytes[start - 1].is_ascii_alphabetic() {
+            // The end of a longer word hides none that begins behind its first letter.
+            at = start + 1;
+            continue;
+        }
+        if !cut_behind(bytes, end, until) {
             each(automaton.kinds[found.pattern().as_usize()], end);
         }
+        at = end;
     }
+}
+
+/// In ASCII, and at most sixty-four bytes: a word after the other is looked up, which most are not in the lists. Several
+/// times as fast as the automaton.
+fn ascii_words(scan: &Scan<'_>, from: usize, until: usize, mut each: impl FnMut(u32, usize)) {
+    if from >= until {
+        return;
+    }
+    debug_assert!(until - from <= 64);
+    let phrases = &*PHRASES;
+    let letters = scan.bits.from(|block| block.alpha, from) & (u64::MAX >> (64 - (until - from)));
+    let mut starts = letters & !(letters << 1 | u64::from(scan.before(from).is_ascii_alphabetic()));
+    while starts != 0 {
+        let offset = starts.trailing_zeros();
+        let (start, length) = (from + offset as usize, (letters >> offset).trailing_ones() as usize);
+        starts &= starts - 1;
+        let Some((kind, end)) = phrases.longest(&scan.bytes[start..until], length) else { continue };
+        let end = start + end;
+        // What a phrase holds is no word of its own.
+        starts &= u64::MAX.checked_shl((end - from) as u32).unwrap_or(0);
+        if !cut_behind(scan.bytes, end, until) {
+            each(kind, end);
+        }
+    }
+}
+
+fn cut_behind(bytes: &[u8], end: usize, until: usize) -> bool {
+    bytes[end - 1].is_ascii_alphabetic() && end < until && bytes[end].is_ascii_alphabetic() && !plural(bytes, end)
 }
 
 fn plural(bytes: &[u8], at: usize) -> bool {
@@ -218,6 +265,12 @@ fn plural(bytes: &[u8], at: usize) -> bool {
 pub(super) fn is_list_gap(gap: &[u8]) -> bool {
     if gap.len() > 8 {
         return false;
+    }
+    match gap {
+        [] | b" " | b", " => return true,
+        // No list goes on with such a letter.
+        [b' ', b'b'..=b'n' | b'p'..=b'z' | b'A'..=b'Z' | b'(' | b'<', ..] => return false,
+        _ => {}
     }
     let Ok(gap) = std::str::from_utf8(gap) else { return false };
     let gap = gap.trim();

@@ -17,19 +17,28 @@ pub(super) fn exists(year: u32, month: u32, day: u32) -> bool {
     (1..=days).contains(&day)
 }
 
-const FULL_MONTHS: [&str; 12] =
+pub(super) const MONTHS: [&str; 12] =
     ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
 
 /// The month that a word of letters names, by its whole or its first three letters.
 fn month(word: &str) -> Option<u32> {
-    if word.len() < 3 {
-        return None;
-    }
-    if !matches!(word.as_bytes()[0] | 0x20, b'j' | b'f' | b'm' | b'a' | b's' | b'o' | b'n' | b'd') {
-        return None;
-    }
-    let at = FULL_MONTHS.iter().position(|name| name.as_bytes()[..3].eq_ignore_ascii_case(&word.as_bytes()[..3]))?;
-    let whole = word.len() == 3 || word.eq_ignore_ascii_case(FULL_MONTHS[at]) || word.eq_ignore_ascii_case("sept");
+    let [a, b, c] = *word.as_bytes().first_chunk()?;
+    let at = match &[a | 0x20, b | 0x20, c | 0x20] {
+        b"jan" => 0,
+        b"feb" => 1,
+        b"mar" => 2,
+        b"apr" => 3,
+        b"may" => 4,
+        b"jun" => 5,
+        b"jul" => 6,
+        b"aug" => 7,
+        b"sep" => 8,
+        b"oct" => 9,
+        b"nov" => 10,
+        b"dec" => 11,
+        _ => return None,
+    };
+    let whole = word.len() == 3 || word.eq_ignore_ascii_case(MONTHS[at]) || word.eq_ignore_ascii_case("sept");
     whole.then_some(at as u32 + 1)
 }
 
@@ -53,7 +62,7 @@ pub(super) fn of_birth(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let context = scan.context(start);
     let said = context.nearest & kind::BIRTH != 0
         || context.kinds & kind::BIRTH != 0 && context.gap > 0 && context.nearest & (kind::THING | kind::VERSION) == 0;
-    let behind = || context::follows(scan.text, end, kind::BIRTH) || scan.text[end..].starts_with('生') || scan.text[end..].starts_with("出生");
+    let behind = || context::follows(scan, end, kind::BIRTH) || scan.text[end..].starts_with('生') || scan.text[end..].starts_with("出生");
     (said || behind()).then_some(Found::new(Entity::DateOfBirth, start, end, 0.9, Verdict::Context))
 }
 
@@ -117,14 +126,14 @@ fn named(scan: &Scan<'_>, window: &Window) -> Option<(usize, usize)> {
     }
     let year = |from: usize| {
         let from = from + scan.bytes[from.min(scan.bytes.len())..].iter().take(2).take_while(|b| matches!(b, b',' | b' ' | b'.')).count();
-        let digits = scan.bytes[from.min(scan.bytes.len())..].iter().take(5).take_while(|b| b.is_ascii_digit()).count();
+        let digits = scan.digits(from, 5);
         let value: u32 = scan.text.get(from..from + digits)?.parse().ok()?;
         (digits == 4 && full_year(value)).then_some((value, from + digits))
     };
     // The month before the day.
     let blanks = scan.bytes[scan.floor.min(start)..start].iter().rev().take(2).take_while(|b| matches!(b, b' ' | b'.')).count();
     let before = &scan.text[scan.floor.min(start - blanks)..start - blanks];
-    let letters = before.bytes().rev().take(10).take_while(u8::is_ascii_alphabetic).count();
+    let letters = scan.letters_before(start - blanks, scan.floor.max(start.saturating_sub(blanks + 10)));
     let word = &before[before.len() - letters..];
     if let Some(month) = month(word) {
         let begin = scan.floor + before.len() - letters;
@@ -141,7 +150,7 @@ fn named(scan: &Scan<'_>, window: &Window) -> Option<(usize, usize)> {
             at += filler.len();
         }
     }
-    let letters = scan.bytes[at..].iter().take(10).take_while(|b| b.is_ascii_alphabetic()).count();
+    let letters = scan.letters(at, 10);
     let month = month(&scan.text[at..at + letters])?;
     let behind = at + letters;
     let behind = behind + usize::from(scan.byte(behind) == b'-');

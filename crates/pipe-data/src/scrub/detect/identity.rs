@@ -2,6 +2,7 @@
 
 use super::super::{Entity, Verdict};
 use super::bank::luhn;
+use super::bits::Block;
 use super::context::{Context, kind};
 use super::number::{Window, joined_before, joined_behind};
 use super::scan::{Found, Scan};
@@ -178,14 +179,8 @@ pub(super) fn account(scan: &Scan<'_>, window: &Window, context: Context) -> Opt
 /// The letters and digits around a digit run, with dashes and blanks inside if `joins` has them.
 fn token(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
     let least = scan.floor.max(at.saturating_sub(LONGEST));
-    let mut start = at;
-    while start > least && scan.byte(start - 1).is_ascii_alphanumeric() {
-        start -= 1;
-    }
-    let mut end = at;
-    while end < scan.bytes.len() && scan.bytes[end].is_ascii_alphanumeric() && end - start <= LONGEST {
-        end += 1;
-    }
+    let start = at - scan.run_before(Block::alphanumeric, at, least);
+    let end = at + scan.run_of(Block::alphanumeric, at, LONGEST + 1);
     let cut = start > scan.floor && matches!(scan.byte(start - 1), b'_');
     (end - start <= LONGEST && !cut && scan.byte(end) != b'_').then_some((start, end))
 }
@@ -285,7 +280,7 @@ fn nino_prefix(letters: &[u8]) -> bool {
 /// `AB 12 34 56 C`, from its first two digits.
 pub(super) fn spaced_nino(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let start = window.start().checked_sub(3)?;
-    let spaced = window.shaped(&[2, 2, 2]) && window.joined_by(scan.bytes, 3, b" -") && scan.byte(start + 2) == scan.byte(window.end(1));
+    let spaced = window.shaped([2, 2, 2]) && window.joined_by(scan.bytes, 3, b" -") && scan.byte(start + 2) == scan.byte(window.end(1));
     let end = window.end(3.min(window.len)) + 2;
     if !scan.wants(Entity::RecordNumber) || !spaced || start < scan.floor || scan.before(start).is_ascii_alphanumeric() {
         return None;
@@ -298,16 +293,29 @@ pub(super) fn spaced_nino(scan: &Scan<'_>, window: &Window) -> Option<Found> {
 /// Characters of unified social credit codes (GB 32100-2015): no I, O, S, V, Z.
 const CREDIT_ALPHABET: &[u8; 31] = b"0123456789ABCDEFGHJKLMNPQRTUWXY";
 
+/// What each of them stands for; of other bytes, 31.
+const CREDIT_DIGITS: [u8; 256] = {
+    let mut digits = [CREDIT_ALPHABET.len() as u8; 256];
+    let mut at = 0;
+    while at < CREDIT_ALPHABET.len() {
+        digits[CREDIT_ALPHABET[at] as usize] = at as u8;
+        at += 1;
+    }
+    digits
+};
+
 /// The mod-31 checksum, over values of the alphabet with powers of three.
 fn credit_checks(value: &[u8]) -> bool {
-    let mut sum = 0;
-    let mut weight = 1;
+    let digit = |b: u8| usize::from(CREDIT_DIGITS[usize::from(b.to_ascii_uppercase())]);
+    let (mut sum, mut weight) = (0, 1);
     for &b in &value[..17] {
-        let Some(digit) = CREDIT_ALPHABET.iter().position(|c| *c == b.to_ascii_uppercase()) else { return false };
-        sum += digit * weight;
+        if digit(b) == CREDIT_ALPHABET.len() {
+            return false;
+        }
+        sum += digit(b) * weight;
         weight = weight * 3 % 31;
     }
-    CREDIT_ALPHABET.iter().position(|c| *c == value[17].to_ascii_uppercase()) == Some((31 - sum % 31) % 31)
+    digit(value[17]) == (31 - sum % 31) % 31
 }
 
 /// One with letters: the checksum, and digits where the region stands.

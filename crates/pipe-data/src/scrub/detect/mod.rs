@@ -15,6 +15,7 @@
 mod address;
 mod anchors;
 mod bank;
+mod bits;
 mod chinese_address;
 mod chinese_name;
 mod context;
@@ -26,6 +27,7 @@ mod network;
 mod number;
 mod overlap;
 mod phone;
+mod phrases;
 mod place;
 mod plate;
 mod scan;
@@ -33,8 +35,11 @@ mod secret;
 mod sets;
 mod words;
 
+use std::cell::Cell;
+
 use super::{Entity, Hit};
 use anchors::Anchors;
+use bits::Bits;
 use fold::Folded;
 pub(super) use overlap::resolve_overlaps;
 use scan::{Scan, Stop};
@@ -57,25 +62,32 @@ pub(super) struct Detector {
 impl Detector {
     pub(super) fn new(options: &DetectorOptions) -> Detector {
         let types = options.entities.iter().fold(0, |types, entity| types | entity.bit());
-        Detector { types, strict: options.strict, anchors: Anchors::new(types) }
+        Detector { types, strict: options.strict, anchors: Anchors::new(types, options.strict) }
     }
 
-    /// Hits in order, none overlapping another; offsets are those of `text`.
-    pub(super) fn find(&self, text: &str) -> Vec<Hit> {
+    /// Hits in order, none overlapping another, in the place of what is in `hits`; offsets are those of `text`.
+    pub(super) fn find_into(&self, text: &str, hits: &mut Vec<Hit>) {
+        hits.clear();
         if self.types == 0 {
-            return Vec::new();
+            return;
         }
-        let mut scan = Scan::new(text, self.types, self.strict, &self.anchors);
-        if scan.run(true) == Stop::Folds {
+        // Kept by each thread, so that no text needs memory of its own.
+        let mut bits = BITS.take();
+        bits.read(text.as_bytes());
+        if Scan::new(text, &bits, self, hits).run(true) == Stop::Folds {
+            hits.clear();
             let folded = Folded::new(text);
-            let mut scan = Scan::new(&folded.text, self.types, self.strict, &self.anchors);
-            scan.run(false);
-            let mut hits = scan.into_hits();
-            for hit in &mut hits {
+            bits.read(folded.text.as_bytes());
+            Scan::new(&folded.text, &bits, self, hits).run(false);
+            for hit in hits.iter_mut() {
                 (hit.start, hit.end) = folded.range(hit.start, hit.end);
             }
-            return hits;
         }
-        scan.into_hits()
+        BITS.set(bits);
+        resolve_overlaps(hits);
     }
+}
+
+thread_local! {
+    static BITS: Cell<Bits> = const { Cell::new(Bits::new()) };
 }

@@ -29,6 +29,15 @@ const THINGS: &[&str] = &[
 
 /// A word of a name that begins at `at`: a capital, then letters, apostrophes and dashes. Its end.
 fn capital_word(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    // In ASCII without an apostrophe, as most are.
+    if scan.byte(at).is_ascii_uppercase() {
+        let length = scan.run_of(|block| block.alpha | block.dash, at, 24);
+        match scan.byte(at + length) {
+            b'\'' | 0x80.. => {}
+            b'.' if length == 1 => return Some(at + 2),
+            _ => return Some(at + length - scan.run_before(|block| block.dash, at + length, at)),
+        }
+    }
     let mut characters = scan.text[at..].char_indices().take(24);
     let (_, first) = characters.next()?;
     if !first.is_uppercase() || first >= '\u{2e80}' {
@@ -122,7 +131,7 @@ pub(super) fn capital(scan: &mut Scan<'_>, at: usize) -> usize {
 
 /// `Mr. |`, `Miss |`, `name is |`, `I am |`, `called |`.
 fn introduced(scan: &Scan<'_>, at: usize) -> bool {
-    let least = scan.floor.max(at.saturating_sub(24));
+    let least = scan.floor.max(at.saturating_sub(24)).min(at - 1);
     let head = &scan.bytes[least..at - 1];
     // The last letter of every such word: most capitals stop here.
     let Some(last) = head.last() else { return false };
@@ -131,7 +140,7 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
         return false;
     }
     let head = if stop { &head[..head.len() - 1] } else { head };
-    let letters = head.iter().rev().take_while(|b| b.is_ascii_alphabetic()).count();
+    let letters = scan.letters_before(least + head.len(), least);
     if letters == 0 || letters > 12 {
         return false;
     }
@@ -140,7 +149,7 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
     if !(capital || phrase || stop && letters <= 4) {
         return false;
     }
-    let word = Lower::letters(&head[head.len() - letters..]);
+    let word = Lower::of_ascii(&head[head.len() - letters..]);
     let before = &head[..head.len() - letters];
     let after = |phrase: &[u8]| before.len() >= phrase.len() && before[before.len() - phrase.len()..].eq_ignore_ascii_case(phrase);
     match word.as_bytes() {
@@ -150,9 +159,9 @@ fn introduced(scan: &Scan<'_>, at: usize) -> bool {
             !stop && (after(b"he was ") || after(b"i was ") || after(b"was ") || after(b"man ") || after(b"woman ") || after(b"am "))
         }
         b"name" => !stop && after(b"maiden "),
-        title => {
+        _ => {
             // In the middle of a word's capitals (`MR`) as well; `dear` and its like need their capital.
-            (capital || stop && letters <= 4) && TITLES.has(title)
+            (capital || stop && letters <= 4) && TITLES.has(&word)
         }
     }
 }
@@ -178,7 +187,7 @@ pub(super) fn labelled(scan: &mut Scan<'_>, label: &[u8], at: usize, behind: usi
         }
     }
     let thing = label.ends_with(b"name") && named_thing(scan, label, at);
-    let named = label.ends_with(b"name") || NAME_LABELS.has(label);
+    let named = label.ends_with(b"name") || NAME_LABELS.has_exactly(label);
     if !wants.0 || thing || !named || at < scan.floor {
         return behind;
     }

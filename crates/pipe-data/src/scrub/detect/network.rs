@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::{Entity, Verdict};
+use super::bits::Block;
 use super::context::kind;
 use super::number::Window;
 use super::scan::{Found, Scan};
@@ -62,14 +63,17 @@ fn email(scan: &Scan<'_>, at: usize) -> Option<Found> {
     if !scan.wants(Entity::Email) {
         return None;
     }
-    let end = domain_end(scan.bytes, at + 1)?;
+    let end = domain_end(scan, at + 1)?;
     let least = scan.floor.max(at.saturating_sub(LOCAL));
-    let mut start = at;
+    // Most local parts have letters, digits and a stop, a dash or an underscore.
+    let mut start = at - scan.run_before(|block| block.token() | block.dot, at, least);
+    let plain = start;
     while start > least && is(scan.bytes[start - 1], LOCAL_PART) {
         start -= 1;
     }
     // Signs that are allowed but rarely meant: what stands before the last of them is a key or a quotation.
-    if let Some(sign) = scan.bytes[start..at].iter().rposition(|b| is(*b, SIGN))
+    if start < plain
+        && let Some(sign) = scan.bytes[start..at].iter().rposition(|b| is(*b, SIGN))
         && sign + 1 < at - start
         && !(scan.bytes[start + sign] == b'\'' && sign > 0)
     {
@@ -78,10 +82,10 @@ fn email(scan: &Scan<'_>, at: usize) -> Option<Found> {
     while start < at && matches!(scan.bytes[start], b'-' | b'_' | b'+' | b'%' | b'\'') {
         start += 1;
     }
-    let local = &scan.bytes[start..at];
-    if local.is_empty() {
+    let stops = scan.bits.before(|block| block.dot, at) & (u64::MAX << (64 - (at - start).clamp(1, 64)));
+    if start == at {
         start = han_local(scan, at)?;
-    } else if local[0] == b'.' || local.ends_with(b".") || local.windows(2).any(|pair| pair == b"..") {
+    } else if scan.bytes[start] == b'.' || scan.bytes[at - 1] == b'.' || stops & stops << 1 != 0 {
         // No valid address, and no part of one is.
         return None;
     }
@@ -101,18 +105,17 @@ fn han_local(scan: &Scan<'_>, at: usize) -> Option<usize> {
 }
 
 /// The end of a host name with a top-level domain of letters that begins at `at`.
-fn domain_end(bytes: &[u8], at: usize) -> Option<usize> {
+fn domain_end(scan: &Scan<'_>, at: usize) -> Option<usize> {
+    let bytes = scan.bytes;
     let (mut end, mut label, mut last) = (at, at, None);
     let limit = (at + DOMAIN).min(bytes.len());
     loop {
-        while end < limit && is(bytes[end], HOST) {
-            end += 1;
-        }
+        end += scan.run_of(|block| block.alphanumeric() | block.dash, end, limit - end);
         let size = end - label;
         if size == 0 || size > 63 || bytes[label] == b'-' {
             break;
         }
-        let letters = bytes[label..end].iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let letters = scan.letters(label, size);
         let puny = bytes[label..end].starts_with(b"xn--");
         // `a@example.com123`: the address ends with its letters.
         if label > at && letters >= 2 && (letters == size || puny || last.is_none() && bytes[label + letters].is_ascii_digit()) {
@@ -133,8 +136,10 @@ fn handle(scan: &Scan<'_>, at: usize) -> Option<Found> {
     if !scan.wants(Entity::UserHandle) || scan.before(at) == b'.' && at >= 2 && scan.byte(at - 2).is_ascii_alphanumeric() {
         return None;
     }
-    let mut end = at + 1;
-    for c in scan.text[at + 1..].chars().take(30) {
+    // In ASCII, as most are; another letter goes on.
+    let plain = scan.run_of(|block| block.alphanumeric() | block.low, at + 1, 30);
+    let mut end = at + 1 + plain;
+    for c in scan.text[end..].chars().take(if scan.byte(end) < 0x80 { 0 } else { 30 - plain }) {
         if !(c.is_alphanumeric() || c == '_') {
             break;
         }
@@ -331,34 +336,26 @@ fn has_credentials(value: &[u8]) -> bool {
 
 /// Without the punctuation that ends the sentence and not the address.
 fn trimmed(value: &[u8]) -> usize {
+    // How many brackets of a kind are open at the end; counted once, and only where one ends the address.
+    let mut open = [None::<i64>; 3];
     let mut length = value.len();
-    let mut open = [0i64; 3];
-    for b in value {
-        match b {
-            b'(' => open[0] += 1,
-            b')' => open[0] -= 1,
-            b'[' => open[1] += 1,
-            b']' => open[1] -= 1,
-            b'{' => open[2] += 1,
-            b'}' => open[2] -= 1,
-            _ => {}
-        }
-    }
     while length > 0 {
-        let which = match value[length - 1] {
+        let (which, opening, closing) = match value[length - 1] {
             b'.' | b',' | b';' | b':' | b'!' | b'?' | b'\'' | b'*' | b'`' | b'|' => {
                 length -= 1;
                 continue;
             }
-            b')' => 0,
-            b']' => 1,
-            b'}' => 2,
+            b')' => (0, b'(', b')'),
+            b']' => (1, b'[', b']'),
+            b'}' => (2, b'{', b'}'),
             _ => break,
         };
-        if open[which] >= 0 {
+        let count = || value.iter().map(|b| i64::from(*b == opening) - i64::from(*b == closing)).sum();
+        let open = open[which].get_or_insert_with(count);
+        if *open >= 0 {
             break;
         }
-        open[which] += 1;
+        *open += 1;
         length -= 1;
     }
     length
@@ -386,10 +383,8 @@ pub(super) fn dot(scan: &mut Scan<'_>, at: usize) -> usize {
 fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     let bytes = scan.bytes;
     let least = scan.floor.max(at.saturating_sub(63));
-    let mut start = at;
-    while start > least && is(bytes[start - 1], HOST) {
-        start -= 1;
-    }
+    let host = |block: &Block| block.alphanumeric() | block.dash;
+    let mut start = at - scan.run_before(host, at, least);
     while bytes[start] == b'-' {
         start += 1;
     }
@@ -397,11 +392,13 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     let mut host_end = at;
     while host_end < limit && bytes[host_end] == b'.' && bytes.get(host_end + 1).is_some_and(u8::is_ascii_alphanumeric) {
         host_end += 1;
-        while host_end < limit && is(bytes[host_end], HOST) {
-            host_end += 1;
-        }
+        host_end += scan.run_of(host, host_end, limit - host_end);
     }
     scan.refused_until = host_end;
+    // The local part of an address, a name of a program.
+    if matches!(scan.byte(host_end), b'@' | b'_' | b'=' | b'(') {
+        return None;
+    }
     if !scan.wants(Entity::Url) && !scan.wants(Entity::UrlCredentials) || start == at || matches!(scan.before(start), b'@' | b'_' | b'.' | b'-') {
         return None;
     }
@@ -433,8 +430,7 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
                     && scan.byte(host_end) == b'/'
                     && host.matches('.').count() == 1
                     && !sentence);
-    let continues = end == host_end && matches!(scan.byte(end), b'@' | b'_' | b'=' | b'(');
-    if !accepted || continues {
+    if !accepted {
         return None;
     }
     let found = web(scan, start, start, end)?;

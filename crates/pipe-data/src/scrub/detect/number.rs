@@ -1,9 +1,12 @@
 //! Digit runs: cut out once with their groups and separators, then given to the validators that fit.
 
+use std::sync::LazyLock;
+
 use super::super::Entity;
 use super::context::Context;
 use super::scan::{Found, Scan};
-use super::{address, bank, chinese_address, chinese_name, date, identity, network, phone, place, plate, secret};
+use super::sets::LetterPairs;
+use super::{address, bank, chinese_address, chinese_name, date, identity, network, phone, place, plate, secret, words};
 
 /// Groups of digits that one number has at most: `+44 (0) 20 79 46 00 18`.
 const GROUPS: usize = 10;
@@ -14,7 +17,10 @@ const LONGEST_RUN: usize = 30;
 /// A digit run and those behind it that may belong to it.
 pub(super) struct Window {
     groups: [(usize, usize); GROUPS],
-    digits: [u8; DIGITS],
+    /// Digits of the first eight groups, a byte each.
+    sizes: u64,
+    /// Sixteen can be written anywhere among the first ones.
+    digits: [u8; DIGITS + 16],
     /// How many digits the first `n` groups have.
     upto: [u8; GROUPS + 1],
     pub(super) len: usize,
@@ -22,27 +28,36 @@ pub(super) struct Window {
 
 impl Window {
     /// The window that begins with the digit run at `at`.
-    fn new(bytes: &[u8], at: usize) -> Window {
-        let mut window = Window { groups: [(0, 0); GROUPS], digits: [0; DIGITS], upto: [0; GROUPS + 1], len: 0 };
-        let (mut at, mut count) = (at, 0);
+    fn new(scan: &Scan<'_>, at: usize) -> Window {
+        let bytes = scan.bytes;
+        let mut window = Window { groups: [(0, 0); GROUPS], sizes: 0, digits: [0; DIGITS + 16], upto: [0; GROUPS + 1], len: 0 };
+        // No longer run gets here, so that a group and what is behind it fit into these bits.
+        debug_assert!(scan.digits(at, usize::MAX) <= LONGEST_RUN);
+        let (mut from, mut count) = (at, 0);
         while window.len < GROUPS {
-            let start = at;
-            while at < bytes.len() && bytes[at].is_ascii_digit() && count < DIGITS {
-                window.digits[count] = bytes[at] - b'0';
-                count += 1;
-                at += 1;
-            }
-            if at < bytes.len() && bytes[at].is_ascii_digit() {
+            let digits = scan.bits.from(|block| block.digit, from);
+            let size = digits.trailing_ones() as usize;
+            if count + size > DIGITS {
                 break;
             }
-            window.groups[window.len] = (start, at);
+            let end = from + size;
+            // Most runs are short: sixteen bytes are copied at once, and those behind the run written over or never read.
+            match bytes.get(from..from + 16) {
+                Some(some) if size <= 16 => {
+                    window.digits[count..count + 16].iter_mut().zip(some).for_each(|(digit, b)| *digit = b.wrapping_sub(b'0'));
+                }
+                _ => window.digits[count..].iter_mut().zip(&bytes[from..end]).for_each(|(digit, b)| *digit = b - b'0'),
+            }
+            count += size;
+            window.groups[window.len] = (from, end);
+            window.sizes |= (size as u64).checked_shl(8 * window.len as u32).unwrap_or(0);
             window.len += 1;
             window.upto[window.len] = count as u8;
-            let behind = at + bytes[at..].iter().take(3).take_while(|b| matches!(b, b' ' | b'-' | b'.' | b'/' | b'(' | b')')).count();
-            if behind == at || !bytes.get(behind).is_some_and(u8::is_ascii_digit) {
+            let gap = (digits >> size).trailing_zeros() as usize;
+            if gap > 3 || !bytes[end..end + gap].iter().all(|b| is_separator(*b)) {
                 break;
             }
-            at = behind;
+            from = end + gap;
         }
         window
     }
@@ -81,9 +96,11 @@ impl Window {
         &bytes[self.groups[k].1..self.groups[k + 1].0]
     }
 
-    /// Whether the first `n` groups have these sizes.
-    pub(super) fn shaped(&self, sizes: &[usize]) -> bool {
-        self.len >= sizes.len() && sizes.iter().enumerate().all(|(k, size)| self.size(k) == *size)
+    /// Whether the first groups have these sizes; of at most eight.
+    #[inline(always)]
+    pub(super) fn shaped<const N: usize>(&self, sizes: [u8; N]) -> bool {
+        let expected = sizes.iter().rev().fold(0, |all, size| all << 8 | u64::from(*size));
+        self.len >= N && (self.sizes ^ expected) << (64 - 8 * N) == 0
     }
 
     /// Whether the first `n` groups are joined by one and the same of these bytes.
@@ -117,16 +134,21 @@ pub(super) fn joined_behind(scan: &Scan<'_>, at: usize) -> bool {
 
 /// Three digits and no more: `1,234,567`.
 fn thousands(scan: &Scan<'_>, at: usize) -> bool {
-    scan.bytes[at.min(scan.bytes.len())..].iter().take(4).take_while(|b| b.is_ascii_digit()).count() == 3
+    scan.digits(at, 4) == 3
 }
 
 /// Tries the number at a digit run; where the pass goes on.
 pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
-    let run = scan.bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let run = scan.digits(at, usize::MAX);
     let run_end = at + run;
     // A local part of an address is the affair of the `@`, and a run that long is no number.
     if scan.byte(run_end) == b'@' && scan.wants(Entity::Email) && scan.byte(run_end + 1).is_ascii_alphanumeric() {
         return run_end;
+    }
+    if run <= 2
+        && let Some(end) = count(scan, at, run_end)
+    {
+        return end;
     }
     if let Some(found) = plate::around(scan, at) {
         return scan.push(found);
@@ -142,7 +164,7 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     if run > LONGEST_RUN {
         return run_end;
     }
-    let window = Window::new(scan.bytes, at);
+    let window = Window::new(scan, at);
     if window.len == 0 {
         return run_end;
     }
@@ -168,6 +190,64 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     }
 }
 
+/// Where digits end that only count something, as in `moved to 3 pm` and `version 1.2.3`: most short ones in a text do.
+/// Nothing before or behind them makes them a part of a longer number, of a date or of an address.
+fn count(scan: &Scan<'_>, at: usize, run_end: usize) -> Option<usize> {
+    // No month, flat or street stands before them.
+    if scan.before(at) != b' ' {
+        return None;
+    }
+    let blank = at - 1;
+    let letters = scan.letters_before(blank, scan.floor.max(blank.saturating_sub(20)));
+    let (before, first) = (scan.before(blank - letters), scan.byte(blank - letters));
+    let plain = match letters {
+        0 => !matches!(before, b'.' | b' ' | b'-' | 0x80..),
+        _ => first.is_ascii_lowercase() && !matches!(before, b'-' | 0x80..) && !BEGINNINGS.before.has(first, scan.byte(blank - letters + 1)),
+    };
+    if !plain {
+        return None;
+    }
+    // Up to three digits with stops between them make no date and no address of a network.
+    let (mut end, mut total) = (run_end, run_end - at);
+    while scan.byte(end) == b'.' && scan.byte(end + 1).is_ascii_digit() {
+        let digits = scan.digits(end + 1, 4);
+        total += digits;
+        end += 1 + digits;
+    }
+    if total > 3 {
+        return None;
+    }
+    // No month or street stands behind them, nor another group of digits.
+    let word = match (scan.byte(end), scan.byte(end + 1)) {
+        (b' ', _) => end + 1,
+        (b',', b' ') => end + 2,
+        // The last one is that of a sentence; at the end of the text there is nothing.
+        (b'.', b' ' | 0) | (0, _) => return Some(end),
+        _ => return None,
+    };
+    let plain = match (scan.byte(word), scan.byte(word + 1)) {
+        (first @ b'a'..=b'z', second) => second < 0x80 && !BEGINNINGS.behind.has(first, second),
+        (b'(', second) => !second.is_ascii_digit(),
+        (b, _) => matches!(b, b'"' | b',' | b'<'),
+    };
+    plain.then_some(end)
+}
+
+fn is_separator(b: u8) -> bool {
+    matches!(b, b' ' | b'-' | b'.' | b'/' | b'(' | b')')
+}
+
+/// Two letters that begin words which make a number something else than a count.
+struct Beginnings {
+    before: LetterPairs,
+    behind: LetterPairs,
+}
+
+static BEGINNINGS: LazyLock<Beginnings> = LazyLock::new(|| Beginnings {
+    before: LetterPairs::new(date::MONTHS.iter().copied().chain(address::UNITS.iter().copied()).chain(["ul"])),
+    behind: LetterPairs::new(date::MONTHS.iter().copied().chain(words::STREET_BEGINNING_WORDS.split('|')).chain(["of"])),
+});
+
 /// What needs no words around it.
 fn strong(scan: &mut Scan<'_>, window: &Window) -> Option<Found> {
     let total = window.count(window.len);
@@ -187,13 +267,13 @@ fn strong(scan: &mut Scan<'_>, window: &Window) -> Option<Found> {
     if window.len >= 4 {
         offer(network::ipv4(scan, window));
     }
-    if window.shaped(&[3, 2, 4]) {
+    if window.shaped([3, 2, 4]) {
         offer(identity::ssn(scan, window));
     }
-    if window.shaped(&[6, 7]) {
+    if window.shaped([6, 7]) {
         offer(identity::korean_resident(scan, window));
     }
-    if window.shaped(&[2, 2, 2]) {
+    if window.shaped([2, 2, 2]) {
         offer(identity::spaced_nino(scan, window));
     }
     if total >= 8 {

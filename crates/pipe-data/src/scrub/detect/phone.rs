@@ -209,13 +209,9 @@ fn chinese_mobile(scan: &Scan<'_>, window: &Window) -> Option<Found> {
     let grouped = match (code, n) {
         (_, 1) => true,
         (0, _) => {
-            window.shaped(&[3, 4, 4])
-                || window.shaped(&[3, 8])
-                || window.shaped(&[3, 3, 5])
-                || window.shaped(&[7, 4])
-                || window.shaped(&[3, 2, 2, 2, 2])
+            window.shaped([3, 4, 4]) || window.shaped([3, 8]) || window.shaped([3, 3, 5]) || window.shaped([7, 4]) || window.shaped([3, 2, 2, 2, 2])
         }
-        _ => window.size(0) == 2 && matches!(window.size(1), 3 | 11) || window.shaped(&[5, 4, 4]),
+        _ => window.size(0) == 2 && matches!(window.size(1), 3 | 11) || window.shaped([5, 4, 4]),
     };
     let alone = grouped && (1..n).all(|k| matches!(window.separator(scan.bytes, k - 1), b" " | b"-" | b"." | b") "));
     let (start, end) = (window.start(), window.end(n));
@@ -246,13 +242,12 @@ fn american(scan: &Scan<'_>, window: &Window) -> Option<Found> {
         (1, 1) => 1,
         _ => 0,
     };
-    let sizes = [1, 3, 3, 4];
-    let n = country + 3;
-    let joined = country == 0 && window.shaped(&[3, 7]) && scan.byte(window.end(1)) == b')';
-    if !(joined || window.shaped(&sizes[1 - country..])) {
+    let joined = country == 0 && window.shaped([3, 7]) && scan.byte(window.end(1)) == b')';
+    let parted = if country == 1 { window.shaped([1, 3, 3, 4]) } else { window.shaped([3, 3, 4]) };
+    if !(joined || parted) {
         return None;
     }
-    let n = if window.shaped(&[3, 7]) { 2 } else { n };
+    let n = if window.shaped([3, 7]) { 2 } else { country + 3 };
     let area = window.digits(window.len).get(country..country + 3)?;
     if !separated(scan, window, n) || service(area) {
         return None;
@@ -336,8 +331,8 @@ pub(super) fn plain(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
         return None;
     }
     let beside = |score: f32| {
-        let says = context.says(kind::PHONE) && !context::follows(scan.text, end, kind::THING)
-            || context::follows(scan.text, extension(scan, end), kind::PHONE)
+        let says = context.says(kind::PHONE) && !context::follows(scan, end, kind::THING)
+            || context::follows(scan, extension(scan, end), kind::PHONE)
             || scan.strict;
         says.then_some(score)
     };
@@ -367,21 +362,21 @@ pub(super) fn local(scan: &Scan<'_>, window: &Window, context: Context) -> Optio
     let n = (2..=window.len.min(6)).rev().find(|&n| {
         let end = (1..n).all(|k| (1..=8).contains(&window.size(k))) && (0..n).filter(|k| window.size(*k) == 1).count() <= 1;
         let enough =
-            (7..=12).contains(&window.count(n)) || window.count(n) == 6 && (n == 3 && window.shaped(&[2, 2, 2]) || n == 2 && window.shaped(&[3, 3]));
+            (7..=12).contains(&window.count(n)) || window.count(n) == 6 && (n == 3 && window.shaped([2, 2, 2]) || n == 2 && window.shaped([3, 3]));
         enough && end && separated(scan, window, n)
     })?;
     let end = window.end(n);
-    let ssn = window.shaped(&[3, 2, 4]);
-    let years = n == 2 && window.shaped(&[4, 4]) && [0, 1].iter().all(|k| (1900..=2100).contains(&window.value(*k)));
+    let ssn = window.shaped([3, 2, 4]);
+    let years = n == 2 && window.shaped([4, 4]) && [0, 1].iter().all(|k| (1900..=2100).contains(&window.value(*k)));
     let bytes = scan.bytes;
-    let decimal = n == 2 && window.separator(bytes, 0) == b"." && !window.shaped(&[4, 4]) || window.separator(bytes, 0) == b"/" && n == 2;
+    let decimal = n == 2 && window.separator(bytes, 0) == b"." && !window.shaped([4, 4]) || window.separator(bytes, 0) == b"/" && n == 2;
     if ssn || years || decimal || date_like(window) || !(1..=5).contains(&window.size(0)) || joined_before(scan, start) || joined_behind(scan, end) {
         return None;
     }
     let other =
         context.nearest & (kind::RECORD | kind::SSN | kind::LICENCE | kind::RESIDENT | kind::CARD | kind::QQ | kind::PASSPORT | kind::BIRTH) != 0;
-    let says = context.says(kind::PHONE) && !other || context::follows(scan.text, end, kind::PHONE);
-    let obvious = scan.strict && !other && (window.count(n) >= 9 || window.shaped(&[3, 4]) && window.value(0) >= 200);
+    let says = context.says(kind::PHONE) && !other || context::follows(scan, end, kind::PHONE);
+    let obvious = scan.strict && !other && (window.count(n) >= 9 || window.shaped([3, 4]) && window.value(0) >= 200);
     if !says && !obvious {
         return None;
     }

@@ -8,12 +8,12 @@ use super::scan::{Found, Scan};
 fn decimal(scan: &Scan<'_>, at: usize) -> Option<(usize, usize, f64, usize)> {
     let signed = matches!(scan.byte(at), b'-' | b'+');
     let from = at + usize::from(signed);
-    let whole = scan.bytes[from.min(scan.bytes.len())..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    let whole = scan.digits(from, 4);
     let point = from + whole;
     if !(1..=3).contains(&whole) || scan.byte(point) != b'.' {
         return None;
     }
-    let decimals = scan.bytes[point + 1..].iter().take(18).take_while(|b| b.is_ascii_digit()).count();
+    let decimals = scan.digits(point + 1, 18);
     let end = point + 1 + decimals;
     if decimals == 0 || decimals > 16 || scan.byte(end) == b'.' && scan.byte(end + 1).is_ascii_digit() {
         return None;
@@ -42,7 +42,7 @@ pub(super) fn coordinates(scan: &Scan<'_>, at: usize) -> Option<Found> {
     if !scan.wants(Entity::Coordinates) {
         return None;
     }
-    let run = scan.bytes[at..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    let run = scan.digits(at, 4);
     if scan.byte(at + run) != b'.' {
         return None;
     }
@@ -101,11 +101,11 @@ fn single(scan: &Scan<'_>, start: usize, end: usize, value: f64, decimals: usize
 
 /// `40°26′46″N 79°58′56″W`, `北纬39°54′20″，东经116°25′29″`: one part each.
 pub(super) fn degrees(scan: &Scan<'_>, at: usize) -> Option<Found> {
-    let run = scan.bytes[at..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    let run = scan.digits(at, 4);
     if !matches!(scan.byte(at + run), 0xc2 | 0xe5) || !scan.wants(Entity::Coordinates) {
         return None;
     }
-    let number = |from: usize| scan.bytes[from.min(scan.bytes.len())..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    let number = |from: usize| scan.digits(from, 4);
     let sign = |from: usize, signs: &[&str]| {
         signs.iter().find(|sign| scan.bytes[from.min(scan.bytes.len())..].starts_with(sign.as_bytes())).map(|sign| from + sign.len())
     };

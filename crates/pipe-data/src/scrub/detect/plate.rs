@@ -9,13 +9,11 @@ const ENDINGS: &str = "警学挂领港澳试超使";
 
 /// A plate around a digit run: back over letters and a separator to the province.
 pub(super) fn around(scan: &Scan<'_>, at: usize) -> Option<Found> {
-    if !scan.wants(Entity::LicensePlate) {
+    // The province stands right before the letters, of which there are few.
+    if scan.bits.before(|block| block.high, at) >> (u64::BITS - 8) == 0 || !scan.wants(Entity::LicensePlate) {
         return None;
     }
     let least = scan.floor.max(at.saturating_sub(20));
-    if !scan.bytes[scan.floor.max(at.saturating_sub(8)).min(at)..at].iter().any(|b| *b >= 0x80) {
-        return None;
-    }
     let mut start = at;
     // Letters of the number and of the authority, with a dot, dash or blank between them.
     let mut letters = 0;

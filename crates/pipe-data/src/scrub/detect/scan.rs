@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use super::super::{Entity, Hit, Verdict};
 use super::anchors::{Anchors, Class};
+use super::bits::{Bits, Block};
 use super::context::{self, Context};
-use super::{chinese_address, chinese_name, date, fold, name, network, number, resolve_overlaps, secret};
+use super::{Detector, chinese_address, chinese_name, date, fold, name, network, number, secret};
 
 /// Why a pass ended.
 #[derive(PartialEq)]
@@ -40,25 +41,14 @@ impl Found {
     }
 }
 
-/// The first anchor at or behind `at`. Eight bytes at a time: most of most texts are no anchors.
-fn next_anchor(bytes: &[u8], classes: &[Class; 256], mut at: usize) -> usize {
-    let class = |b: u8| classes[usize::from(b)] as u8;
-    while let Some(block) = bytes.get(at..at + 8) {
-        if block.iter().fold(0, |all, b| all | class(*b)) != 0 {
-            return at + block.iter().position(|b| class(*b) != 0).unwrap_or(0);
-        }
-        at += 8;
-    }
-    at + bytes[at.min(bytes.len())..].iter().take_while(|b| class(**b) == 0).count()
-}
-
 pub(super) struct Scan<'t> {
     pub(super) text: &'t str,
     pub(super) bytes: &'t [u8],
+    pub(super) bits: &'t Bits,
     pub(super) strict: bool,
     types: u32,
     anchors: &'t Anchors,
-    hits: Vec<Hit>,
+    hits: &'t mut Vec<Hit>,
     /// Where the last hit ends: no value and no context word reaches back over it.
     pub(super) floor: usize,
     /// The context of the last hit, which a value beside it in a list shares.
@@ -70,14 +60,16 @@ pub(super) struct Scan<'t> {
 }
 
 impl<'t> Scan<'t> {
-    pub(super) fn new(text: &'t str, types: u32, strict: bool, anchors: &'t Anchors) -> Scan<'t> {
+    /// `bits`: those of `text`. Found values are added to `hits`, which are none yet.
+    pub(super) fn new(text: &'t str, bits: &'t Bits, detector: &'t Detector, hits: &'t mut Vec<Hit>) -> Scan<'t> {
         Scan {
             text,
             bytes: text.as_bytes(),
-            strict,
-            types,
-            anchors,
-            hits: Vec::new(),
+            bits,
+            strict: detector.strict,
+            types: detector.types,
+            anchors: &detector.anchors,
+            hits,
             floor: 0,
             last_context: Context::default(),
             asked: Cell::new((usize::MAX, 0, Context::default())),
@@ -96,6 +88,57 @@ impl<'t> Scan<'t> {
     /// The byte before `at`; 0 at the beginning of the text.
     pub(super) fn before(&self, at: usize) -> u8 {
         if at == 0 { 0 } else { self.bytes[at - 1] }
+    }
+
+    /// Whether there are but ASCII characters in a range of at most sixty-four bytes.
+    pub(super) fn is_ascii(&self, from: usize, until: usize) -> bool {
+        until <= from || self.bits.from(|block| block.high, from) & (u64::MAX >> (64 - (until - from).min(64))) == 0
+    }
+
+    /// How many bytes from `at` on are of a class; `most` at most.
+    #[inline]
+    pub(super) fn run_of(&self, class: impl Fn(&Block) -> u64, at: usize, most: usize) -> usize {
+        let mut length = 0;
+        loop {
+            let ones = self.bits.from(&class, at + length).trailing_ones() as usize;
+            length += ones;
+            if ones < 64 || length >= most {
+                return length.min(most);
+            }
+        }
+    }
+
+    /// How many bytes right before `at` are of a class, none of them before `least`.
+    #[inline]
+    pub(super) fn run_before(&self, class: impl Fn(&Block) -> u64, at: usize, least: usize) -> usize {
+        let most = at.saturating_sub(least);
+        let mut length = 0;
+        while length < most {
+            let ones = self.bits.before(&class, at - length).leading_ones() as usize;
+            length += ones;
+            if ones < 64 {
+                break;
+            }
+        }
+        length.min(most)
+    }
+
+    /// How many digits there are from `at` on; `most` at most.
+    #[inline]
+    pub(super) fn digits(&self, at: usize, most: usize) -> usize {
+        self.run_of(|block| block.digit, at, most)
+    }
+
+    /// How many letters of ASCII there are from `at` on; `most` at most.
+    #[inline]
+    pub(super) fn letters(&self, at: usize, most: usize) -> usize {
+        self.run_of(|block| block.alpha, at, most)
+    }
+
+    /// How many letters of ASCII stand right before `at`, none of them before `least`.
+    #[inline]
+    pub(super) fn letters_before(&self, at: usize, least: usize) -> usize {
+        self.run_before(|block| block.alpha, at, least)
     }
 
     /// The character before `at`.
@@ -118,7 +161,7 @@ impl<'t> Scan<'t> {
         if asked == at && floor == self.floor {
             return context;
         }
-        let context = context::before(self.text, self.floor, at);
+        let context = context::before(self, at);
         self.asked.set((at, self.floor, context));
         context
     }
@@ -136,23 +179,26 @@ impl<'t> Scan<'t> {
         found.end
     }
 
-    pub(super) fn into_hits(self) -> Vec<Hit> {
-        let mut hits = self.hits;
-        resolve_overlaps(&mut hits);
-        hits
-    }
-
     /// One pass. `folds`: stop at the first character that asks for folding.
     pub(super) fn run(&mut self, folds: bool) -> Stop {
         let (bytes, anchors) = (self.bytes, self.anchors);
-        let classes = &anchors.classes;
-        let mut at = 0;
+        let (mut at, mut block, mut stops) = (0, usize::MAX, 0);
         while at < bytes.len() {
-            let class = classes[usize::from(bytes[at])];
-            if class == Class::Plain {
-                at = next_anchor(bytes, classes, at + 1);
-                continue;
+            if at / 64 != block {
+                block = at / 64;
+                stops = anchors.stops(self.bits, block);
             }
+            // Behind a value, the pass may go on inside a run of digits.
+            if !bytes[at].is_ascii_digit() {
+                match stops >> (at % 64) {
+                    0 => {
+                        at = (block + 1) * 64;
+                        continue;
+                    }
+                    rest => at += rest.trailing_zeros() as usize,
+                }
+            }
+            let class = anchors.classes[usize::from(bytes[at])];
             at = match class {
                 Class::Han => self.han_run(at),
                 Class::Digit => number::at(self, at),

@@ -1,6 +1,9 @@
 //! Keys, tokens and passwords: by the prefixes that their issuers give them, by their format, by the word before them.
 
+use std::sync::LazyLock;
+
 use super::super::{Entity, Verdict};
+use super::bits::Block;
 use super::context::{Context, kind};
 use super::number::Window;
 use super::scan::{Found, Scan};
@@ -85,16 +88,12 @@ const PREFIXES: &[(&str, usize)] = &[
     ("AC", 32),
 ];
 
-/// The bytes that some prefix begins with.
-const FIRST: [bool; 256] = {
-    let mut first = [false; 256];
-    let mut at = 0;
-    while at < PREFIXES.len() {
-        first[PREFIXES[at].0.as_bytes()[0] as usize] = true;
-        at += 1;
-    }
-    first
-};
+/// The prefixes by the byte that they begin with, in their order.
+static BY_FIRST: LazyLock<[Vec<(&str, usize)>; 256]> = LazyLock::new(|| {
+    let mut by_first = [const { Vec::new() }; 256];
+    PREFIXES.iter().for_each(|(prefix, least)| by_first[usize::from(prefix.as_bytes()[0])].push((*prefix, *least)));
+    by_first
+});
 
 fn token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
@@ -106,24 +105,19 @@ pub(super) fn token(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let least = scan.floor.max(at.saturating_sub(96));
-    let mut start = at;
-    while start > least && token_byte(scan.bytes[start - 1]) {
-        start -= 1;
-    }
-    // A key of another key's kind: `KEY-AKIA…` has its prefix behind a dash.
-    let mut word = at;
-    while word > start && scan.bytes[word - 1].is_ascii_alphanumeric() {
-        word -= 1;
-    }
-    let end = at + scan.bytes[at..].iter().take(512).take_while(|b| token_byte(**b)).count();
+    let start = at - scan.run_before(Block::token, at, least);
+    let end = at + scan.run_of(Block::token, at, 512);
     // The shortest key with its prefix.
     if end - start < 14 && scan.before(start) != b'.' {
         return None;
     }
+    // A key of another key's kind: `KEY-AKIA…` has its prefix behind a dash.
+    let word = at - scan.run_before(Block::alphanumeric, at, start);
     if let Some(found) = json_web_token(scan, if scan.bytes[start..].starts_with(b"eyJ") { start } else { word }) {
         return Some(found);
     }
-    if !FIRST[usize::from(scan.bytes[start])] && !FIRST[usize::from(scan.bytes[word])] && scan.before(start) != b'.' {
+    let by_first = |at: usize| BY_FIRST[usize::from(scan.bytes[at])].as_slice();
+    if by_first(start).is_empty() && by_first(word).is_empty() && scan.before(start) != b'.' {
         if end - start > 64 {
             scan.refused_until = end;
         }
@@ -131,10 +125,8 @@ pub(super) fn token(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
     }
     for begin in [start, word].into_iter().take(if word == start { 1 } else { 2 }) {
         let value = &scan.bytes[begin..end];
-        let fits = |prefix: &str, least: usize| {
-            prefix.as_bytes()[0] == value[0] && value.len() >= prefix.len() + least && value.starts_with(prefix.as_bytes())
-        };
-        if let Some((prefix, _)) = PREFIXES.iter().find(|(prefix, least)| fits(prefix, *least)) {
+        let fits = |prefix: &str, least: usize| value.len() >= prefix.len() + least && value.starts_with(prefix.as_bytes());
+        if let Some((prefix, _)) = by_first(begin).iter().find(|(prefix, least)| fits(prefix, *least)) {
             let body = &value[prefix.len()..];
             // Short prefixes of letters alone begin words too.
             let letters = prefix.bytes().all(|b| b.is_ascii_alphabetic());
@@ -174,7 +166,7 @@ fn json_web_token(scan: &Scan<'_>, start: usize) -> Option<Found> {
     if !scan.bytes[start..].starts_with(b"eyJ") {
         return None;
     }
-    let part = |from: usize| from + scan.bytes[from..].iter().take(8192).take_while(|b| token_byte(**b)).count();
+    let part = |from: usize| from + scan.bytes[from.min(scan.bytes.len())..].iter().take(8192).take_while(|b| token_byte(**b)).count();
     let header = part(start);
     let claims = part(header + 1);
     if scan.byte(header) != b'.' || scan.byte(claims) != b'.' || claims - header < 8 {
@@ -292,13 +284,7 @@ pub(super) fn word_before(scan: &Scan<'_>, at: usize) -> Option<Lower> {
     while end > scan.floor && at - end < 4 && matches!(scan.bytes[end - 1], b' ' | b'"' | b'\'' | b'\t' | b':' | b'*') {
         end -= 1;
     }
-    let mut start = end;
-    while start > scan.floor
-        && end - start < 32
-        && (scan.bytes[start - 1].is_ascii_alphabetic() || matches!(scan.bytes[start - 1], b'_' | b'-' | b'.'))
-    {
-        start -= 1;
-    }
+    let start = end - scan.run_before(|block| block.alpha | block.low | block.dash | block.dot, end, scan.floor.max(end.saturating_sub(32)));
     let word = Lower::letters(&scan.bytes[start..end]);
     (word.as_bytes().len() >= 2).then_some(word)
 }

@@ -53,91 +53,163 @@ impl PairSet {
     }
 }
 
-/// A word in lower case, on the stack. Longer ones than any of the lists are empty.
+/// Pairs of letters of ASCII in lower case, one bit each.
+pub(super) struct LetterPairs([u32; 26]);
+
+impl LetterPairs {
+    /// The first two letters of each word that has two in ASCII.
+    pub(super) fn new<'w>(words: impl Iterator<Item = &'w str>) -> LetterPairs {
+        let mut pairs = [0; 26];
+        for word in words {
+            if let [first @ b'a'..=b'z', second @ b'a'..=b'z', ..] = word.as_bytes() {
+                pairs[usize::from(first - b'a')] |= 1 << (second - b'a');
+            }
+        }
+        LetterPairs(pairs)
+    }
+
+    #[inline]
+    pub(super) fn has(&self, first: u8, second: u8) -> bool {
+        let number = |b: u8| b.wrapping_sub(b'a');
+        number(second) < 26 && self.0.get(usize::from(number(first))).is_some_and(|seconds| seconds >> number(second) & 1 != 0)
+    }
+}
+
+/// The longest word that a list has, in bytes.
+pub(super) const LONGEST: usize = 32;
+
+/// A word in lower case, on the stack, with zeros behind it. One that is longer than any of the lists is empty.
 pub(super) struct Lower {
-    bytes: [u8; 32],
+    pub(super) bytes: [u8; LONGEST],
     len: usize,
 }
 
 impl Lower {
+    #[inline]
     pub(super) fn of(word: &str) -> Lower {
-        let mut lower = Lower { bytes: [0; 32], len: 0 };
-        if word.len() > 32 {
-            return lower;
-        }
         if word.is_ascii() {
-            word.bytes().for_each(|b| lower.push(b.to_ascii_lowercase()));
-        } else {
-            for c in word.chars().flat_map(char::to_lowercase) {
-                let mut bytes = [0; 4];
-                c.encode_utf8(&mut bytes).bytes().for_each(|b| lower.push(b));
-            }
+            return Lower::of_ascii(word.as_bytes());
         }
+        let mut lower = Lower::exactly(b"");
+        for c in word.chars().take(LONGEST).flat_map(char::to_lowercase) {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().for_each(|b| lower.push(b));
+        }
+        if word.len() > LONGEST { Lower::exactly(b"") } else { lower }
+    }
+
+    #[inline]
+    pub(super) fn of_ascii(word: &[u8]) -> Lower {
+        let mut lower = Lower::exactly(word);
+        lower.bytes.make_ascii_lowercase();
+        lower
+    }
+
+    /// The word as it is.
+    #[inline]
+    pub(super) fn exactly(word: &[u8]) -> Lower {
+        let mut lower = Lower { bytes: [0; LONGEST], len: 0 };
+        match word.len() {
+            0..=16 => *lower.bytes.first_chunk_mut().expect("of 32 bytes, 16 are the first") = sixteen(word).to_le_bytes(),
+            17..=LONGEST => lower.bytes[..word.len()].copy_from_slice(word),
+            _ => return lower,
+        }
+        lower.len = word.len();
         lower
     }
 
     /// Without the bytes that are no letters, from a label such as `API_KEY`.
     pub(super) fn letters(label: &[u8]) -> Lower {
-        let mut lower = Lower { bytes: [0; 32], len: 0 };
+        let mut lower = Lower::exactly(b"");
         label.iter().filter(|b| b.is_ascii_alphabetic()).for_each(|b| lower.push(b.to_ascii_lowercase()));
         lower
     }
 
     fn push(&mut self, b: u8) {
-        if self.len < self.bytes.len() {
+        if self.len < LONGEST {
             self.bytes[self.len] = b;
             self.len += 1;
+        }
+    }
+
+    /// Takes the last byte away.
+    pub(super) fn pop(&mut self) {
+        if self.len > 0 {
+            self.len -= 1;
+            self.bytes[self.len] = 0;
         }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+
+    /// Eight bytes at once, and the same on every machine.
+    #[inline]
+    pub(super) fn hash(&self) -> usize {
+        let (words, _) = self.bytes.as_chunks::<8>();
+        let mixed = words.iter().fold(0, |hash: u64, word| hash.rotate_left(21) ^ u64::from_le_bytes(*word));
+        // Fibonacci hashing: the upper bits depend on all lower ones.
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+    }
+}
+
+/// Up to sixteen bytes, the first in the lowest bits: two loads that overlap, and no call to copy a few bytes.
+#[inline]
+fn sixteen(word: &[u8]) -> u128 {
+    let shift = |n: usize| 8 * (word.len() - n);
+    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        return u128::from(u64::from_le_bytes(*first)) | u128::from(u64::from_le_bytes(*last)) << shift(8);
+    }
+    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
+        return u128::from(u32::from_le_bytes(*first)) | u128::from(u32::from_le_bytes(*last)) << shift(4);
+    }
+    word.iter().rev().fold(0, |all, b| all << 8 | u128::from(*b))
 }
 
 /// Words in an open-addressing table: one hash, mostly one comparison.
 pub(super) struct WordSet {
-    slots: Vec<&'static [u8]>,
+    /// Padded with zeros.
+    slots: Vec<[u8; LONGEST]>,
     mask: usize,
 }
 
 impl WordSet {
-    /// Of words parted by bars.
+    /// Of words parted by bars, each of at most 32 bytes.
     pub(super) fn new(words: &'static str) -> WordSet {
         let size = (words.split('|').count() * 4).next_power_of_two();
-        let mut set = WordSet { slots: vec![&[]; size], mask: size - 1 };
+        let mut set = WordSet { slots: vec![[0; LONGEST]; size], mask: size - 1 };
         for word in words.split('|') {
-            let mut at = hash(word.as_bytes()) & set.mask;
-            while !set.slots[at].is_empty() && set.slots[at] != word.as_bytes() {
-                at = (at + 1) & set.mask;
-            }
-            set.slots[at] = word.as_bytes();
+            let word = Lower::exactly(word.as_bytes());
+            debug_assert_ne!(word.len, 0, "a list has an empty word, or one that is too long");
+            let at = set.slot(&word);
+            set.slots[at] = word.bytes;
         }
         set
     }
 
+    /// Where a word is, or where it belongs.
     #[inline]
-    pub(super) fn has(&self, word: &[u8]) -> bool {
-        if word.is_empty() {
-            return false;
-        }
-        let mut at = hash(word) & self.mask;
-        while !self.slots[at].is_empty() {
-            if self.slots[at] == word {
-                return true;
-            }
+    fn slot(&self, word: &Lower) -> usize {
+        let mut at = word.hash() & self.mask;
+        while self.slots[at][0] != 0 && self.slots[at] != word.bytes {
             at = (at + 1) & self.mask;
         }
-        false
+        at
+    }
+
+    #[inline]
+    pub(super) fn has(&self, word: &Lower) -> bool {
+        word.len > 0 && self.slots[self.slot(word)][0] != 0
+    }
+
+    /// One in lower case already.
+    #[inline]
+    pub(super) fn has_exactly(&self, word: &[u8]) -> bool {
+        self.has(&Lower::exactly(word))
     }
 
     pub(super) fn has_lower(&self, word: &str) -> bool {
-        self.has(Lower::of(word).as_bytes())
+        self.has(&Lower::of(word))
     }
-}
-
-/// FNV-1a: short words only, and the same on every machine.
-fn hash(word: &[u8]) -> usize {
-    let hash = word.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
-    (hash ^ hash >> 32) as usize
 }

@@ -100,13 +100,11 @@ pub(super) static CERTAIN_STREETS: LazyLock<WordSet> = LazyLock::new(|| {
 });
 
 /// Words that begin the name of a street in other languages; the number stands before or behind.
-pub(super) static STREET_BEGINNINGS: LazyLock<WordSet> = LazyLock::new(|| {
-    WordSet::new(
-        "rue|avenue|boulevard|allée|chemin|impasse|via|viale|piazza|corso|strada|largo|calle|avenida|avda|paseo|camino|camiño|\
-         carrera|rua|travessa|praça|estrada|ul|ulica|ulice|aleja|plac|trg|rúa|rambla|carrer|vicolo|quai|улица|ул|jl|jalan|calea|\
-         bulevardul|cesta|náměstí|třída|utca|λεωφ|οδός",
-    )
-});
+pub(super) const STREET_BEGINNING_WORDS: &str = "rue|avenue|boulevard|allée|chemin|impasse|via|viale|piazza|corso|strada|largo|calle|avenida|avda|paseo|camino|camiño|\
+     carrera|rua|travessa|praça|estrada|ul|ulica|ulice|aleja|plac|trg|rúa|rambla|carrer|vicolo|quai|улица|ул|jl|jalan|calea|\
+     bulevardul|cesta|náměstí|třída|utca|λεωφ|οδός";
+
+pub(super) static STREET_BEGINNINGS: LazyLock<WordSet> = LazyLock::new(|| WordSet::new(STREET_BEGINNING_WORDS));
 
 /// Endings of street names in German, Dutch and the Nordic languages; the number stands behind.
 pub(super) const STREET_ENDINGS: &[&str] = &[
