@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pipe_data::scrub::{ScrubCounts, ScrubPolicy, Scrubber};
 
-const ROWS: usize = 200_000;
+const ROWS: usize = 800_000;
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), pipe_core::Error> {

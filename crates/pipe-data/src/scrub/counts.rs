@@ -14,24 +14,31 @@ pub struct ScrubCounts(Vec<Cell>);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Cell {
     entity: String,
+    /// The type that has this name, to be compared at once.
+    #[serde(skip)]
+    known: Option<Entity>,
     operator: Operator,
     verdict: Verdict,
     count: u64,
 }
 
 impl ScrubCounts {
-    /// One more value. `entity` is the name of a type, the same for each call that means the same.
-    pub(super) fn add_hit(&mut self, entity: &str, operator: Operator, verdict: Verdict) {
-        self.add_many(entity, operator, verdict, 1);
+    /// One more value of the type with that name, the same for each call that means the same.
+    #[inline]
+    pub(super) fn add_hit(&mut self, entity: Entity, name: &str, operator: Operator, verdict: Verdict) {
+        let known = Some(entity);
+        match self.0.iter_mut().find(|cell| cell.known == known && cell.verdict == verdict && cell.operator == operator) {
+            Some(cell) => cell.count += 1,
+            None => self.add_many(name, operator, verdict, 1),
+        }
     }
 
     fn add_many(&mut self, entity: &str, operator: Operator, verdict: Verdict, count: u64) {
-        let found = self.0.iter_mut().find(|cell| cell.verdict == verdict && cell.operator == operator && cell.entity == entity);
-        match found {
-            Some(cell) => cell.count += count,
-            None => {
-                let at = self.0.partition_point(|cell| (cell.entity.as_str(), cell.operator, cell.verdict) < (entity, operator, verdict));
-                self.0.insert(at, Cell { entity: entity.to_owned(), operator, verdict, count });
+        match self.0.binary_search_by(|cell| (cell.entity.as_str(), cell.operator, cell.verdict).cmp(&(entity, operator, verdict))) {
+            Ok(at) => self.0[at].count += count,
+            Err(at) => {
+                let known = Entity::ALL.iter().copied().find(|known| known.name() == entity);
+                self.0.insert(at, Cell { entity: entity.to_owned(), known, operator, verdict, count });
             }
         }
     }
@@ -96,18 +103,18 @@ mod tests {
 
     #[test]
     fn counts_add_up_in_any_order_and_come_back_from_json() {
-        let of = |hits: &[(&'static str, Operator, Verdict)]| {
+        let of = |hits: &[(Entity, Operator, Verdict)]| {
             let mut counts = ScrubCounts::default();
             for &(entity, operator, verdict) in hits {
-                counts.add_hit(entity, operator, verdict);
+                counts.add_hit(entity, entity.name(), operator, verdict);
             }
             counts
         };
         let hits = [
-            ("phone", Operator::Mask, Verdict::Format),
-            ("email", Operator::Keep, Verdict::Valid),
-            ("phone", Operator::Mask, Verdict::Valid),
-            ("phone", Operator::Mask, Verdict::Format),
+            (Entity::Phone, Operator::Mask, Verdict::Format),
+            (Entity::Email, Operator::Keep, Verdict::Valid),
+            (Entity::Phone, Operator::Mask, Verdict::Valid),
+            (Entity::Phone, Operator::Mask, Verdict::Format),
         ];
         let (mut a, b) = (of(&hits[..1]), of(&hits[1..]));
         a.add(&b);

@@ -123,6 +123,11 @@ impl Allowed {
         })
     }
 
+    /// Nothing may stay.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.patterns.is_empty()
+    }
+
     pub(super) fn is_allowed(&self, value: &str) -> bool {
         (!self.values.is_empty() && self.values.contains(&value_digest(value, self.key.as_deref())))
             || self.patterns.iter().any(|regex| regex.is_match(value))

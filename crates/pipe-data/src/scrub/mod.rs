@@ -40,7 +40,7 @@ use pipe_core::{Error, Result};
 
 pub use counts::ScrubCounts;
 use custom::{Allowed, Custom};
-use detect::{Detector, DetectorOptions, resolve_overlaps};
+use detect::{Detector, DetectorOptions, Scratch, resolve_overlaps};
 pub use edits::{Edit, Edits};
 pub use entity::{Entity, Hit, Verdict};
 pub use key::ScrubKey;
@@ -58,7 +58,15 @@ const MAX_PLAIN_ROUNDS: usize = 8;
 const REDACTED: &str = "<REDACTED>";
 
 thread_local! {
-    static HITS: Cell<Vec<Hit>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+}
+
+/// With the memory of this thread, so that a text needs none of its own.
+fn with_scratch<T>(find: impl FnOnce(&mut Scratch) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    let found = find(&mut scratch);
+    SCRATCH.set(scratch);
+    found
 }
 
 /// A text without what its policy names.
@@ -189,14 +197,16 @@ impl Scrubber {
     /// Hits of the types that something is done with, in order, none overlapping another; those of the model are not among
     /// them.
     pub fn find(&self, text: &str) -> Vec<Hit> {
-        let mut hits = Vec::new();
-        self.find_into(text, &[], &mut hits);
-        hits
+        with_scratch(|scratch| {
+            self.find_into(text, &[], scratch);
+            scratch.hits.clone()
+        })
     }
 
-    /// The same with those of the model, in the place of what is in `hits`.
-    fn find_into(&self, text: &str, of_model: &[Hit], hits: &mut Vec<Hit>) {
-        self.detector.find_into(text, hits);
+    /// The same with those of the model, into `scratch`.
+    fn find_into(&self, text: &str, of_model: &[Hit], scratch: &mut Scratch) {
+        self.detector.find_into(text, scratch);
+        let hits = &mut scratch.hits;
         let found = hits.len();
         self.custom.find(text, hits);
         hits.extend_from_slice(of_model);
@@ -206,21 +216,26 @@ impl Scrubber {
         }
     }
 
-    /// Hits that an operator must take, without what already is an operator's output, in the place of what is in `hits`.
-    fn enforced_into(&self, text: &str, of_model: &[Hit], hits: &mut Vec<Hit>) {
-        self.find_into(text, of_model, hits);
+    /// Hits that an operator must take, without what already is an operator's output, into `scratch`.
+    fn enforced_into(&self, text: &str, of_model: &[Hit], scratch: &mut Scratch) {
+        self.find_into(text, of_model, scratch);
+        let hits = &mut scratch.hits;
         // No text has an operator's output without the bracket that it begins with, or a made-up value.
         let maybe_output = !hits.is_empty() && (self.has_surrogates || memchr::memchr(b'<', text.as_bytes()).is_some());
+        if !maybe_output && self.allowed.is_empty() {
+            return;
+        }
         hits.retain_mut(|hit| {
             let Some(_) = self.rule(hit).filter(|_| !self.allowed.is_allowed(&text[hit.start..hit.end])) else { return false };
             !maybe_output || self.leave_output(text, hit)
         });
     }
 
-    fn enforced(&self, text: &str) -> Vec<Hit> {
-        let mut hits = Vec::new();
-        self.enforced_into(text, &[], &mut hits);
-        hits
+    fn enforced(&self, text: &str, of_model: &[Hit]) -> Vec<Hit> {
+        with_scratch(|scratch| {
+            self.enforced_into(text, of_model, scratch);
+            scratch.hits.clone()
+        })
     }
 
     fn rule(&self, hit: &Hit) -> Option<&Rule> {
@@ -234,14 +249,17 @@ impl Scrubber {
     fn count_kept(&self, text: &str, counts: &mut ScrubCounts) {
         let mut hits = Vec::new();
         if let Some(kept) = &self.kept {
-            kept.find_into(text, &mut hits);
+            with_scratch(|scratch| {
+                kept.find_into(text, scratch);
+                hits.append(&mut scratch.hits);
+            });
         }
         self.custom.find(text, &mut hits);
         for hit in hits {
             if let Some(rule) = self.rule(&hit).filter(|rule| rule.is_kept())
                 && !self.allowed.is_allowed(&text[hit.start..hit.end])
             {
-                counts.add_hit(&rule.name, Operator::Keep, hit.verdict);
+                counts.add_hit(rule.entity, &rule.name, Operator::Keep, hit.verdict);
             }
         }
     }
@@ -289,8 +307,7 @@ impl Scrubber {
     /// As those of [`Scrubber::scrub_all`].
     pub fn personal(&self, value: &str) -> Result<Personal> {
         let of_model = self.hits_of_model(&[value])?;
-        let mut hits = Vec::new();
-        self.enforced_into(value, of_model.first().map_or(&[], Vec::as_slice), &mut hits);
+        let hits = self.enforced(value, of_model.first().map_or(&[], Vec::as_slice));
         let drops = hits.iter().filter_map(|hit| self.rule(hit)).any(|rule| rule.operator.operator == Operator::DropRow);
         Ok(match (hits.is_empty(), drops) {
             (true, _) => Personal::No,
@@ -299,22 +316,32 @@ impl Scrubber {
         })
     }
 
-    fn scrub_with<'t>(&self, text: &'t str, of_model: &[Hit], counts: &mut ScrubCounts, mut edits: Option<&mut Edits>) -> Scrubbed<'t> {
+    fn scrub_with<'t>(&self, text: &'t str, of_model: &[Hit], counts: &mut ScrubCounts, edits: Option<&mut Edits>) -> Scrubbed<'t> {
+        let scrubbed = with_scratch(|scratch| self.scrub_in(scratch, text, of_model, counts, edits));
+        self.count_kept(&scrubbed.text, counts);
+        scrubbed
+    }
+
+    fn scrub_in<'t>(
+        &self,
+        scratch: &mut Scratch,
+        text: &'t str,
+        of_model: &[Hit],
+        counts: &mut ScrubCounts,
+        mut edits: Option<&mut Edits>,
+    ) -> Scrubbed<'t> {
         let mut clean = Cow::Borrowed(text);
         let mut drop_row = false;
-        // Kept by each thread, so that most texts need no memory for what is found in them.
-        let mut hits = HITS.take();
         for round in 0..MAX_ROUNDS + MAX_PLAIN_ROUNDS {
-            self.enforced_into(&clean, if round == 0 { of_model } else { &[] }, &mut hits);
+            self.enforced_into(&clean, if round == 0 { of_model } else { &[] }, scratch);
+            let hits = &scratch.hits;
             if hits.is_empty() {
-                HITS.set(hits);
-                self.count_kept(&clean, counts);
                 return Scrubbed { text: clean, drop_row };
             }
             let mut out = String::with_capacity(clean.len() + 16 * hits.len());
             let mut from = 0;
             let mut moved = Vec::new();
-            for hit in &hits {
+            for hit in hits {
                 let Some(rule) = self.rule(hit) else { continue };
                 out.push_str(&clean[from..hit.start]);
                 let operator = if round < MAX_ROUNDS { rule.operator } else { Operator::Placeholder.into() };
@@ -326,7 +353,7 @@ impl Scrubber {
                 if edits.is_some() {
                     moved.push(Edit { start: hit.start, end: hit.end, length: out.len() - before });
                 }
-                counts.add_hit(&rule.name, rule.operator.operator, hit.verdict);
+                counts.add_hit(rule.entity, &rule.name, rule.operator.operator, hit.verdict);
                 drop_row |= rule.operator.operator == Operator::DropRow;
                 from = hit.end;
             }
@@ -346,7 +373,7 @@ impl Scrubber {
     /// A text in which every round set something new free: all from its first value to its last goes, and if that is not
     /// enough all of it.
     fn give_up(&self, text: &str) -> String {
-        let hits = self.enforced(text);
+        let hits = self.enforced(text, &[]);
         let (Some(first), Some(last)) = (hits.first(), hits.last()) else { return text.to_owned() };
         let narrow = format!("{}{REDACTED}{}", &text[..first.start], &text[last.end..]);
         // No pattern matches the empty text.
@@ -394,7 +421,7 @@ impl Scrubber {
     /// How many values of enforced types are left in a text: none in one that went through this scrubber. The model is not
     /// asked again.
     pub fn residual(&self, clean: &str) -> usize {
-        self.enforced(clean).len()
+        self.enforced(clean, &[]).len()
     }
 
     /// What is done with a column of the output.

@@ -489,6 +489,7 @@ fn addresses() {
             ("742 Evergreen Terrace, Springfield, IL 62704.", "742 Evergreen Terrace, Springfield, IL 62704"),
             ("wohnhaft Friedrichstraße 123, 10117 Berlin", "Friedrichstraße 123, 10117 Berlin"),
             ("P.O. Box 101 is mine", "P.O. Box 101"),
+            ("Duizendmonnikenstraat 1 now", "Duizendmonnikenstraat 1"),
             ("London W8 4PT", "W8 4PT"),
             ("my zip code is 29687", "29687"),
             ("我在北京的路上走了100米", ""),
@@ -615,6 +616,7 @@ fn values_that_end_where_others_begin_are_read() {
         ("token eyJhbGciOiJIUzI1NiJ9", "token eyJhbGciOiJIUzI1NiJ9"),
         // A key that is cut off: a capital right behind a value that ends with a blank.
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END RSA", "<SECRET>RSA"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIB0\n-----END 3", "<SECRET>3"),
         // The words of a phrase are no others, whatever stands before them.
         ("myphone number is here 12", "myphone number is here 12"),
     ]);

@@ -211,7 +211,7 @@ fn foreign_street(scan: &Scan<'_>, from: usize) -> Option<usize> {
 
 /// `Apt. |604`, `P.O. Box |101`, `Suite |12`: where it begins.
 fn unit_before(scan: &Scan<'_>, start: usize) -> Option<usize> {
-    let least = scan.floor.max(start.saturating_sub(20)).min(start);
+    let least = scan.floor.max(start.saturating_sub(20)).min(start - 1);
     let head = &scan.bytes[least..start - 1];
     let head = head.strip_suffix(b".").unwrap_or(head);
     let head_end = least + head.len();

@@ -120,16 +120,14 @@ impl Anchors {
         if han.iter().any(|flags| *flags != 0) {
             (0xe4..=0xe9).for_each(|b: usize| classes[b] = Class::Han);
         }
-        Anchors { classes, all_capitals: strict, han, pairs: PairSet::new(pairs.into_iter()) }
+        Anchors { classes, all_capitals: strict && wants(&[Entity::Person]), han, pairs: PairSet::new(pairs.into_iter()) }
     }
 
     /// Where in block `at` of a text the pass stops: all bytes at which something may begin, and a few more. Inside a run
     /// of digits it does not stop again.
     #[inline]
     pub(super) fn stops(&self, bits: &Bits, at: usize) -> u64 {
-        let (blocks, none) = (bits.blocks(), Block::default());
-        let before = at.checked_sub(1).map_or(&none, |before| &blocks[before]);
-        let (block, behind) = (&blocks[at], &blocks[at + 1]);
+        let [before, block, behind] = bits.around(at);
         let mut stops = block.high | block.sign | block.digit & !back(before.digit, block.digit, 1);
         // A stop inside a word: those of sentences are none.
         if block.dot != 0 {
@@ -142,11 +140,13 @@ impl Anchors {
             let dash = |n: u32| ahead(block.dash, behind.dash, n);
             stops |= block.dash & (dash(1) | dash(3) & word(1) & word(2));
         }
-        if block.upper != 0 && self.classes[usize::from(b'A')] == Class::Capital {
-            stops |= match self.all_capitals {
-                true => block.upper & !back(before.alphanumeric(), block.alphanumeric(), 1),
-                false => block.upper & introduced(before, block),
-            };
+        if self.all_capitals {
+            stops |= block.upper & !back(before.alphanumeric(), block.alphanumeric(), 1);
+        } else if self.classes[usize::from(b'A')] == Class::Capital {
+            let capitals = block.upper & back(before.blank, block.blank, 1);
+            if capitals != 0 {
+                stops |= capitals & introduced(before, block);
+            }
         }
         stops
     }
@@ -186,7 +186,7 @@ fn ahead(block: u64, behind: u64, n: u32) -> u64 {
     block >> n | behind << (u64::BITS - n)
 }
 
-/// Where a word begins that the word before may introduce as a name: that one has a capital (`Mr Smith`), is short with a
+/// Where, behind a blank, the word before may introduce a name: that one has a capital (`Mr Smith`), is short with a
 /// stop (`mr. Smith`), or may be `is`, `name`, `named` or `called`.
 #[inline]
 fn introduced(before: &Block, block: &Block) -> u64 {
@@ -199,5 +199,5 @@ fn introduced(before: &Block, block: &Block) -> u64 {
     let letter = |n: u32| back(before.alpha, block.alpha, n);
     let short = back(before.dot, block.dot, 2) & letter(3) & !(letter(4) & letter(5) & letter(6) & letter(7));
     let phrase = back(before.tail, block.tail, 2) & letter(3) & (!letter(4) | letter(5));
-    back(before.blank, block.blank, 1) & (capital | short | phrase)
+    capital | short | phrase
 }

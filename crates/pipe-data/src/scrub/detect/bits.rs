@@ -24,7 +24,7 @@ pub(super) struct Block {
     pub(super) low: u64,
     /// `@`, `:` and `=`
     pub(super) sign: u64,
-    /// `d`, `e` and `s`, the last letters of what introduces a name.
+    /// `d`, `e` and `s` in any case, the last letters of what introduces a name.
     pub(super) tail: u64,
     /// Not ASCII.
     pub(super) high: u64,
@@ -43,7 +43,8 @@ impl Block {
     }
 }
 
-/// The classes of a text's bytes. There is a block of zeros behind the last one, so that two can be read anywhere.
+/// The classes of a text's bytes, with a block of zeros before the first one and behind the last, so that those around any
+/// byte can be read.
 #[derive(Default)]
 pub(super) struct Bits(Vec<Block>);
 
@@ -55,7 +56,8 @@ impl Bits {
     /// Takes the place of what was known of another text.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.0.clear();
-        self.0.reserve(bytes.len() / BLOCK + 2);
+        self.0.reserve(bytes.len() / BLOCK + 3);
+        self.0.push(Block::default());
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512bw") {
             // SAFETY: the processor has AVX-512BW.
@@ -71,27 +73,26 @@ impl Bits {
         self.0.push(Block::default());
     }
 
-    pub(super) fn blocks(&self) -> &[Block] {
-        &self.0
+    /// Block `at` between its neighbours.
+    #[inline]
+    pub(super) fn around(&self, at: usize) -> &[Block; 3] {
+        self.0[at..].first_chunk().expect("a block before the first one, and one behind the last")
     }
 
     /// Of a class, the bits of the sixty-four bytes from `at` on.
     #[inline]
     pub(super) fn from(&self, class: impl Fn(&Block) -> u64, at: usize) -> u64 {
-        let (block, shift) = (at / BLOCK, at % BLOCK);
-        match self.0.get(block..block + 2) {
-            Some([this, next]) => class(this) >> shift | class(next) << 1 << (BLOCK - 1 - shift),
-            _ => 0,
-        }
+        self.before(class, at + BLOCK)
     }
 
     /// Those of the sixty-four bytes before `at`, the nearest in the highest bit.
     #[inline]
     pub(super) fn before(&self, class: impl Fn(&Block) -> u64, at: usize) -> u64 {
-        match at.checked_sub(BLOCK) {
-            Some(from) => self.from(class, from),
-            None if at == 0 => 0,
-            None => self.0.first().map_or(0, class) << (BLOCK - at),
+        // There is a block more before the text.
+        let (block, shift) = (at / BLOCK, at % BLOCK);
+        match self.0.get(block..block + 2) {
+            Some([this, next]) => class(this) >> shift | class(next) << 1 << (BLOCK - 1 - shift),
+            _ => 0,
         }
     }
 }
@@ -118,7 +119,7 @@ fn classify(bytes: &[u8; BLOCK]) -> Block {
         dash: bits(|b| b == b'-'),
         low: bits(|b| b == b'_'),
         sign: bits(|b| matches!(b, b'@' | b':' | b'=')),
-        tail: bits(|b| matches!(b, b'd' | b'e' | b's')),
+        tail: bits(|b| matches!(b | 0x20, b'd' | b'e' | b's')),
         high: bits(|b| b >= 0x80),
     }
 }
@@ -160,7 +161,7 @@ mod avx2 {
         let equal = |half: __m256i, b: u8| _mm256_cmpeq_epi8(half, byte(b));
         let is = |b: u8| mask(equal(low, b), equal(high, b));
         let any = |half: __m256i, [a, b, c]: [u8; 3]| _mm256_or_si256(_mm256_or_si256(equal(half, a), equal(half, b)), equal(half, c));
-        let is_any = |of: [u8; 3]| mask(any(low, of), any(high, of));
+        let lower = |half: __m256i| _mm256_or_si256(half, byte(0x20));
         let upper = range(b'A', 25);
         Block {
             digit: range(b'0', 9),
@@ -170,8 +171,8 @@ mod avx2 {
             dot: is(b'.'),
             dash: is(b'-'),
             low: is(b'_'),
-            sign: is_any([b'@', b':', b'=']),
-            tail: is_any([b'd', b'e', b's']),
+            sign: mask(any(low, [b'@', b':', b'=']), any(high, [b'@', b':', b'='])),
+            tail: mask(any(lower(low), [b'd', b'e', b's']), any(lower(high), [b'd', b'e', b's'])),
             high: mask(low, high),
         }
     }
@@ -180,18 +181,22 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_set1_epi8, _mm512_sub_epi8,
+        __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_movepi8_mask, _mm512_or_si512,
+        _mm512_set1_epi8, _mm512_sub_epi8,
     };
 
-    use super::Block;
+    use super::{BLOCK, Block};
 
     /// [`super::read`] with [`super::classify`] for sixty-four bytes at once.
     #[target_feature(enable = "avx512bw")]
     pub(super) fn read(bytes: &[u8], out: &mut Vec<Block>) {
-        super::read(bytes, out, |block| {
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        for block in blocks {
             // SAFETY: the block has as many bytes as are read.
-            classify(unsafe { _mm512_loadu_si512(block.as_ptr().cast()) })
-        });
+            out.push(classify(unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }));
+        }
+        // SAFETY: the mask lets no byte behind the rest be read.
+        out.push(classify(unsafe { _mm512_maskz_loadu_epi8((1 << rest.len()) - 1, rest.as_ptr().cast()) }));
     }
 
     #[target_feature(enable = "avx512bw")]
@@ -200,6 +205,8 @@ mod avx512 {
         // At most `span` above `first`: what is below it wraps around to more.
         let range = |first: u8, span: u8| _mm512_cmple_epu8_mask(_mm512_sub_epi8(block, byte(first)), byte(span));
         let is = |b: u8| _mm512_cmpeq_epi8_mask(block, byte(b));
+        let lower = _mm512_or_si512(block, byte(0x20));
+        let ended = |b: u8| _mm512_cmpeq_epi8_mask(lower, byte(b));
         let upper = range(b'A', 25);
         Block {
             digit: range(b'0', 9),
@@ -210,7 +217,7 @@ mod avx512 {
             dash: is(b'-'),
             low: is(b'_'),
             sign: is(b'@') | is(b':') | is(b'='),
-            tail: is(b'd') | is(b'e') | is(b's'),
+            tail: ended(b'd') | ended(b'e') | ended(b's'),
             high: _mm512_movepi8_mask(block),
         }
     }
@@ -229,7 +236,7 @@ mod tests {
             read(bytes, &mut plain, classify);
             let mut bits = Bits::default();
             bits.read(bytes);
-            assert_eq!(bits.blocks().split_last(), Some((&Block::default(), plain.as_slice())), "of {length} bytes");
+            assert_eq!(bits.0, [&[Block::default()], plain.as_slice(), &[Block::default()]].concat(), "of {length} bytes");
             // Whatever this processor would not choose, too.
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {

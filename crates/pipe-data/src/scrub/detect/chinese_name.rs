@@ -285,7 +285,8 @@ fn before_title(scan: &Scan<'_>, at: usize) -> Option<(usize, usize)> {
 
 /// `张三13812345678`, `张三，电话138…` : a run of two or three Han characters that ends before a number.
 pub(super) fn before_number(scan: &Scan<'_>, number: usize) -> Option<Found> {
-    if !scan.wants(Entity::Person) {
+    // Four bytes at most may stand between the name and the number.
+    if scan.bits.before(|block| block.high, number) >> (u64::BITS - 5) == 0 || !scan.wants(Entity::Person) {
         return None;
     }
     let text = scan.text;

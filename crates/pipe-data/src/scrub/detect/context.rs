@@ -243,8 +243,7 @@ fn ascii_words(scan: &Scan<'_>, from: usize, until: usize, mut each: impl FnMut(
         let offset = starts.trailing_zeros();
         let (start, length) = (from + offset as usize, (letters >> offset).trailing_ones() as usize);
         starts &= starts - 1;
-        let Some((kind, end)) = phrases.longest(&scan.bytes[start..until], length) else { continue };
-        let end = start + end;
+        let Some((kind, end)) = phrases.longest(scan.bytes, start, length, until) else { continue };
         // What a phrase holds is no word of its own.
         starts &= u64::MAX.checked_shl((end - from) as u32).unwrap_or(0);
         if !cut_behind(scan.bytes, end, until) {

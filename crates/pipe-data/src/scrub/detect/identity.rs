@@ -255,13 +255,17 @@ fn permit(value: &[u8]) -> bool {
     value[letters..].iter().all(u8::is_ascii_digit) && matches!((letters, digits), (0, 8 | 10) | (1, 8 | 10) | (2, 7) | (3, 9..=12))
 }
 
-/// What letters tell without a word: Indian PANs and UK national insurance numbers. With blanks too: `AB 12 34 56 C`.
-pub(super) fn lettered(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
-    if !scan.wants(Entity::RecordNumber) {
-        return None;
-    }
+/// What letters around a digit run tell without a word: unified social credit codes, Indian PANs and UK national insurance
+/// numbers.
+pub(super) fn lettered(scan: &Scan<'_>, at: usize) -> Option<Found> {
     let (start, end) = token(scan, at)?;
     let value = &scan.bytes[start..end];
+    if value.len() == 18 && scan.wants(Entity::CnCreditCode) && credit_code(value) {
+        return Some(Found::new(Entity::CnCreditCode, start, end, 0.98, Verdict::Valid));
+    }
+    if !matches!(value.len(), 9 | 10) || !scan.wants(Entity::RecordNumber) {
+        return None;
+    }
     let upper = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_uppercase);
     let number = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
     // Permanent account numbers: the fourth letter is the kind of holder.
@@ -319,23 +323,14 @@ fn credit_checks(value: &[u8]) -> bool {
 }
 
 /// One with letters: the checksum, and digits where the region stands.
-pub(super) fn credit_code(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
-    if !scan.wants(Entity::CnCreditCode) {
-        return None;
-    }
-    let (start, end) = token(scan, at)?;
-    let value = &scan.bytes[start..end];
-    let fits = value.len() == 18
-        && matches!(value[0].to_ascii_uppercase(), b'1'..=b'9' | b'A' | b'N' | b'Y')
-        && value[2..8].iter().all(u8::is_ascii_digit)
-        && credit_checks(value);
-    fits.then_some(Found::new(Entity::CnCreditCode, start, end, 0.98, Verdict::Valid))
+fn credit_code(value: &[u8]) -> bool {
+    matches!(value[0].to_ascii_uppercase(), b'1'..=b'9' | b'A' | b'N' | b'Y') && value[2..8].iter().all(u8::is_ascii_digit) && credit_checks(value)
 }
 
 /// One of digits alone, beside a word.
 pub(super) fn credit_code_of_digits(scan: &Scan<'_>, window: &Window, context: Context) -> Option<Found> {
     let (start, end) = (window.start(), window.end(1));
     let fits = scan.wants(Entity::CnCreditCode) && window.size(0) == 18 && context.nearest & (kind::COMPANY | kind::THING) != 0;
-    let named = context.kinds & kind::COMPANY != 0 || scan.text[..start].trim_end_matches(['：', ':', ' ', '是', '为']).ends_with("代码");
-    (fits && named && credit_checks(&scan.bytes[start..end])).then_some(Found::new(Entity::CnCreditCode, start, end, 0.9, Verdict::Valid))
+    let named = || context.kinds & kind::COMPANY != 0 || scan.text[..start].trim_end_matches(['：', ':', ' ', '是', '为']).ends_with("代码");
+    (fits && named() && credit_checks(&scan.bytes[start..end])).then_some(Found::new(Entity::CnCreditCode, start, end, 0.9, Verdict::Valid))
 }

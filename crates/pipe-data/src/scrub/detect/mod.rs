@@ -35,14 +35,25 @@ mod secret;
 mod sets;
 mod words;
 
-use std::cell::Cell;
-
 use super::{Entity, Hit};
 use anchors::Anchors;
 use bits::Bits;
 use fold::Folded;
 pub(super) use overlap::resolve_overlaps;
 use scan::{Scan, Stop};
+
+/// What is found in a text, and the memory that finding needs: kept from text to text.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) hits: Vec<Hit>,
+    bits: Bits,
+}
+
+impl Scratch {
+    pub(super) const fn new() -> Scratch {
+        Scratch { hits: Vec::new(), bits: Bits::new() }
+    }
+}
 
 /// What is looked for, and how hard.
 #[derive(Debug, Clone, Default)]
@@ -65,29 +76,23 @@ impl Detector {
         Detector { types, strict: options.strict, anchors: Anchors::new(types, options.strict) }
     }
 
-    /// Hits in order, none overlapping another, in the place of what is in `hits`; offsets are those of `text`.
-    pub(super) fn find_into(&self, text: &str, hits: &mut Vec<Hit>) {
+    /// Hits in order, none overlapping another, in the place of what is in `scratch`; offsets are those of `text`.
+    pub(super) fn find_into(&self, text: &str, scratch: &mut Scratch) {
+        let Scratch { hits, bits } = scratch;
         hits.clear();
         if self.types == 0 {
             return;
         }
-        // Kept by each thread, so that no text needs memory of its own.
-        let mut bits = BITS.take();
         bits.read(text.as_bytes());
-        if Scan::new(text, &bits, self, hits).run(true) == Stop::Folds {
+        if Scan::new(text, bits, self, hits).run(true) == Stop::Folds {
             hits.clear();
             let folded = Folded::new(text);
             bits.read(folded.text.as_bytes());
-            Scan::new(&folded.text, &bits, self, hits).run(false);
+            Scan::new(&folded.text, bits, self, hits).run(false);
             for hit in hits.iter_mut() {
                 (hit.start, hit.end) = folded.range(hit.start, hit.end);
             }
         }
-        BITS.set(bits);
         resolve_overlaps(hits);
     }
-}
-
-thread_local! {
-    static BITS: Cell<Bits> = const { Cell::new(Bits::new()) };
 }

@@ -169,7 +169,7 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
         return run_end;
     }
     let mut best = strong(scan, &window);
-    if letters && let Some(found) = bank::iban(scan, at).or_else(|| identity::credit_code(scan, at)).or_else(|| identity::lettered(scan, at)) {
+    if letters && let Some(found) = bank::iban(scan, at).or_else(|| identity::lettered(scan, at)) {
         best = Some(found.better(best));
     }
     if best.is_none_or(|found| found.score < 0.8) && (window.count(window.len) >= 5 || letters) {
@@ -190,6 +190,9 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     }
 }
 
+/// No word before a number is looked at that has more letters.
+const LONGEST_WORD: usize = 40;
+
 /// Where digits end that only count something, as in `moved to 3 pm` and `version 1.2.3`: most short ones in a text do.
 /// Nothing before or behind them makes them a part of a longer number, of a date or of an address.
 fn count(scan: &Scan<'_>, at: usize, run_end: usize) -> Option<usize> {
@@ -198,10 +201,12 @@ fn count(scan: &Scan<'_>, at: usize, run_end: usize) -> Option<usize> {
         return None;
     }
     let blank = at - 1;
-    let letters = scan.letters_before(blank, scan.floor.max(blank.saturating_sub(20)));
+    let letters = scan.letters_before(blank, scan.floor.max(blank.saturating_sub(LONGEST_WORD)));
     let (before, first) = (scan.before(blank - letters), scan.byte(blank - letters));
     let plain = match letters {
         0 => !matches!(before, b'.' | b' ' | b'-' | 0x80..),
+        // Its first letter, which may be a capital, was not seen.
+        LONGEST_WORD => false,
         _ => first.is_ascii_lowercase() && !matches!(before, b'-' | 0x80..) && !BEGINNINGS.before.has(first, scan.byte(blank - letters + 1)),
     };
     if !plain {

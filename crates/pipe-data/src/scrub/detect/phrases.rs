@@ -52,19 +52,19 @@ impl Phrases {
         at
     }
 
-    /// The longest phrase that `text` begins with, in any case: what it means, and its length. `first`: how many letters
-    /// `text` begins with. Its first word may be a plural where it is all of the phrase.
+    /// The longest phrase that begins at `start` and ends before `until`, in any case: what it means, and where it ends.
+    /// `first`: how many letters its first word has. That may be a plural where it is all of the phrase.
     #[inline]
-    pub(super) fn longest(&self, text: &[u8], first: usize) -> Option<(u32, usize)> {
-        let at = beginning(text, first);
+    pub(super) fn longest(&self, text: &[u8], start: usize, first: usize, until: usize) -> Option<(u32, usize)> {
+        let at = beginning(&text[start..], first);
         if self.beginnings[at / 64] >> (at % 64) & 1 == 0 {
             return None;
         }
-        let (word, rest) = text.split_at(first);
-        let mut lower = Lower::of_ascii(word);
+        let (word_end, rest) = (start + first, &text[start + first..until]);
+        let mut lower = Lower::at(text, start, first);
         let fits = |(behind, kind): &(&[u8], u32)| {
             let fits = behind.is_empty() || rest.get(..behind.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(behind));
-            fits.then_some((*kind, first + behind.len()))
+            fits.then_some((*kind, word_end + behind.len()))
         };
         let range = |range: &std::ops::Range<u16>| usize::from(range.start)..usize::from(range.end);
         let found = self.rests[range(&self.slots[self.slot(&lower)].1)].iter().find_map(fits);
@@ -74,15 +74,20 @@ impl Phrases {
         lower.pop();
         let singular = &self.rests[range(&self.slots[self.slot(&lower)].1)];
         // The shortest phrase, which is the last.
-        singular.last().filter(|(behind, _)| behind.is_empty()).map(|(_, kind)| (*kind, first - 1))
+        singular.last().filter(|(behind, _)| behind.is_empty()).map(|(_, kind)| (*kind, word_end - 1))
     }
 }
 
 /// Five bits for each of the first three letters of a word of `length` letters, in any case.
 #[inline]
 fn beginning(text: &[u8], length: usize) -> usize {
-    let letter = |at: usize| if at < length { usize::from(text[at] & 31) } else { 0 };
-    letter(0) << 10 | letter(1) << 5 | letter(2)
+    let letter = |at: usize| usize::from(text[at] & 31);
+    match length {
+        0 => 0,
+        1 => letter(0) << 10,
+        2 => letter(0) << 10 | letter(1) << 5,
+        _ => letter(0) << 10 | letter(1) << 5 | letter(2),
+    }
 }
 
 /// The first word of a phrase, and the rest of it.
@@ -99,7 +104,12 @@ mod tests {
     #[test]
     fn the_longest_phrase_is_found_whatever_its_case() {
         let phrases = Phrases::new([("cell", 1), ("cell phone", 2), ("number", 4), ("d.o.b", 8), ("cell phone number", 16)].into_iter());
-        let find = |text: &str| phrases.longest(text.as_bytes(), text.bytes().take_while(u8::is_ascii_alphabetic).count());
+        let find = |text: &str| {
+            let first = text.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let found = phrases.longest(text.as_bytes(), 0, first, text.len());
+            assert_eq!(phrases.longest(format!("{text} and twenty bytes").as_bytes(), 0, first, text.len()), found);
+            found
+        };
         assert_eq!(find("cell phone no"), Some((2, 10)));
         assert_eq!(find("Cell Phone NUMBER 1"), Some((16, 17)));
         assert_eq!(find("cell: 1"), Some((1, 4)));

@@ -100,9 +100,28 @@ impl Lower {
 
     #[inline]
     pub(super) fn of_ascii(word: &[u8]) -> Lower {
-        let mut lower = Lower::exactly(word);
-        lower.bytes.make_ascii_lowercase();
-        lower
+        match word.len() {
+            0..=16 => Lower::of_halves(halves(word).map(lower_eight), word.len()),
+            _ => {
+                let mut lower = Lower::exactly(word);
+                lower.bytes.make_ascii_lowercase();
+                lower
+            }
+        }
+    }
+
+    /// The ASCII word of `length` bytes that begins at `at`. Faster than [`Lower::of_ascii`] where more bytes follow.
+    #[inline]
+    pub(super) fn at(bytes: &[u8], at: usize, length: usize) -> Lower {
+        match bytes[at..].first_chunk::<16>() {
+            Some(sixteen) if length <= 16 => {
+                let (eights, _) = sixteen.as_chunks::<8>();
+                let [low, high] = FIRST_BYTES[length];
+                let halves = [u64::from_le_bytes(eights[0]) & low, u64::from_le_bytes(eights[1]) & high];
+                Lower::of_halves(halves.map(lower_eight), length)
+            }
+            _ => Lower::of_ascii(&bytes[at..at + length]),
+        }
     }
 
     /// The word as it is.
@@ -110,11 +129,20 @@ impl Lower {
     pub(super) fn exactly(word: &[u8]) -> Lower {
         let mut lower = Lower { bytes: [0; LONGEST], len: 0 };
         match word.len() {
-            0..=16 => *lower.bytes.first_chunk_mut().expect("of 32 bytes, 16 are the first") = sixteen(word).to_le_bytes(),
+            0..=16 => return Lower::of_halves(halves(word), word.len()),
             17..=LONGEST => lower.bytes[..word.len()].copy_from_slice(word),
             _ => return lower,
         }
         lower.len = word.len();
+        lower
+    }
+
+    /// Of its first sixteen bytes, which are all.
+    #[inline]
+    fn of_halves([low, high]: [u64; 2], len: usize) -> Lower {
+        let mut lower = Lower { bytes: [0; LONGEST], len };
+        lower.bytes[..8].copy_from_slice(&low.to_le_bytes());
+        lower.bytes[8..16].copy_from_slice(&high.to_le_bytes());
         lower
     }
 
@@ -144,7 +172,7 @@ impl Lower {
         &self.bytes[..self.len]
     }
 
-    /// Eight bytes at once, and the same on every machine.
+    /// The same on every machine.
     #[inline]
     pub(super) fn hash(&self) -> usize {
         let (words, _) = self.bytes.as_chunks::<8>();
@@ -154,17 +182,40 @@ impl Lower {
     }
 }
 
+/// The first so many bytes of sixteen.
+const FIRST_BYTES: [[u64; 2]; 17] = {
+    let mut masks = [[u64::MAX; 2]; 17];
+    let mut at = 0;
+    while at < 16 {
+        let half = (1 << (8 * (at % 8))) - 1;
+        masks[at] = if at < 8 { [half, 0] } else { [u64::MAX, half] };
+        at += 1;
+    }
+    masks
+};
+
 /// Up to sixteen bytes, the first in the lowest bits: two loads that overlap, and no call to copy a few bytes.
 #[inline]
-fn sixteen(word: &[u8]) -> u128 {
-    let shift = |n: usize| 8 * (word.len() - n);
-    if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
-        return u128::from(u64::from_le_bytes(*first)) | u128::from(u64::from_le_bytes(*last)) << shift(8);
+fn halves(word: &[u8]) -> [u64; 2] {
+    let n = word.len();
+    if n > 8
+        && let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk())
+    {
+        return [u64::from_le_bytes(*first), u64::from_le_bytes(*last) >> (8 * (16 - n))];
     }
     if let (Some(first), Some(last)) = (word.first_chunk(), word.last_chunk()) {
-        return u128::from(u32::from_le_bytes(*first)) | u128::from(u32::from_le_bytes(*last)) << shift(4);
+        return [u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (n - 4)), 0];
     }
-    word.iter().rev().fold(0, |all, b| all << 8 | u128::from(*b))
+    [word.iter().rev().fold(0, |all, b| all << 8 | u64::from(*b)), 0]
+}
+
+/// The capitals among eight bytes of ASCII in lower case, all at once: no sum of two of their bytes carries to the next.
+#[inline]
+fn lower_eight(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    let from_a = word + ONES * (0x80 - b'A' as u64);
+    let behind_z = word + ONES * (0x7f - b'Z' as u64);
+    word | ((from_a ^ behind_z) & (ONES * 0x80)) >> 2
 }
 
 /// Words in an open-addressing table: one hash, mostly one comparison.
