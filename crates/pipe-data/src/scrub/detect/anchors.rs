@@ -128,6 +128,9 @@ impl Anchors {
     #[inline]
     pub(super) fn stops(&self, bits: &Bits, at: usize) -> u64 {
         let [before, block, behind] = bits.around(at);
+        if block.high == u64::MAX {
+            return u64::MAX;
+        }
         let mut stops = block.high | block.sign | block.digit & !back(before.digit, block.digit, 1);
         // A stop inside a word: those of sentences are none.
         if block.dot != 0 {

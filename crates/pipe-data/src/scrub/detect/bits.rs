@@ -31,6 +31,9 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// As most blocks are in Chinese: 64 bytes of characters of three bytes each.
+    const NOT_ASCII: Block = Block { digit: 0, upper: 0, alpha: 0, blank: 0, dot: 0, dash: 0, low: 0, sign: 0, tail: 0, high: u64::MAX };
+
     #[inline]
     pub(super) fn alphanumeric(&self) -> u64 {
         self.digit | self.alpha
@@ -151,6 +154,9 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn classify(low: __m256i, high: __m256i) -> Block {
         let mask = |low: __m256i, high: __m256i| u64::from(_mm256_movemask_epi8(low) as u32) | u64::from(_mm256_movemask_epi8(high) as u32) << 32;
+        if mask(low, high) == u64::MAX {
+            return Block::NOT_ASCII;
+        }
         let byte = |b: u8| _mm256_set1_epi8(b as i8);
         // At most `span` above `first`: what is below it wraps around to more.
         let within = |half: __m256i, first: u8, span: u8| {
@@ -201,6 +207,10 @@ mod avx512 {
 
     #[target_feature(enable = "avx512bw")]
     fn classify(block: __m512i) -> Block {
+        let high = _mm512_movepi8_mask(block);
+        if high == u64::MAX {
+            return Block::NOT_ASCII;
+        }
         let byte = |b: u8| _mm512_set1_epi8(b as i8);
         // At most `span` above `first`: what is below it wraps around to more.
         let range = |first: u8, span: u8| _mm512_cmple_epu8_mask(_mm512_sub_epi8(block, byte(first)), byte(span));
@@ -218,7 +228,7 @@ mod avx512 {
             low: is(b'_'),
             sign: is(b'@') | is(b':') | is(b'='),
             tail: ended(b'd') | ended(b'e') | ended(b's'),
-            high: _mm512_movepi8_mask(block),
+            high,
         }
     }
 }

@@ -1,16 +1,18 @@
 //! Finds personal data: one pass over the bytes stops at anchors, and bounded parsers around each decide.
 //!
 //! ```text
-//! text ──class table──▶ anchors: digit runs, @ . : = -, capital letters, some Han characters
-//!          │                 │
-//!          │ full-width?     ▼
-//!          └──▶ fold, again  number window · host · label · name · chain of address parts ──▶ validators ──▶ hits
+//! text ──bits of 64 bytes──▶ stops: digit runs, @ : = and . - inside words, introduced capitals, some Han characters
+//!          │                   │
+//!          │ full-width?       ▼
+//!          └──▶ fold, again    number window · host · label · name · chain of address parts ──▶ validators ──▶ hits
 //! ```
 //!
 //! An anchor is what every value of some type must contain: an e-mail address its `@`, a card its digits, a Chinese
-//! address its 路 or 号. Context words are looked for only within a bounded window before a candidate that needs them.
-//! No parser reads more than a fixed number of bytes around its anchor, so that any text takes linear time.
-//! Boundaries are digit runs or ASCII: a Unicode `\b` sees none between a Han character and a digit.
+//! address its 路 or 号. Bits of the classes of all bytes tell where one may be, and how far a run of digits or letters goes
+//! (`bits`). Context words are looked for only within a bounded window before a candidate that needs them: those of ASCII word
+//! by word (`phrases`), others with an automaton. No parser reads more than a fixed number of bytes around its anchor, so that
+//! any text takes linear time. Boundaries are digit runs or ASCII: a Unicode `\b` sees none between a Han character and a
+//! digit.
 
 mod address;
 mod anchors;
