@@ -260,15 +260,19 @@ fn strong(scan: &mut Scan<'_>, window: &Window) -> Option<Found> {
         return None;
     }
     let mut best: Option<Found> = None;
+    if total >= 13 {
+        let card = bank::card(scan, window);
+        best = identity::resident(scan, window).map(|resident| resident.better(card)).or(card);
+        // Nothing is surer than a checksum.
+        if best.is_some() {
+            return best;
+        }
+    }
     let mut offer = |found: Option<Found>| {
         if let Some(found) = found {
             best = Some(found.better(best));
         }
     };
-    if total >= 13 {
-        offer(bank::card(scan, window));
-        offer(identity::resident(scan, window));
-    }
     if window.len >= 4 {
         offer(network::ipv4(scan, window));
     }

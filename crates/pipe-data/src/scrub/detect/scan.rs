@@ -51,8 +51,8 @@ pub(super) struct Scan<'t> {
     hits: &'t mut Vec<Hit>,
     /// Where the last hit ends: no value and no context word reaches back over it.
     pub(super) floor: usize,
-    /// The context of the last hit, which a value beside it in a list shares.
-    last_context: Context,
+    /// What was hit last, or the first of a list: a value beside it in a list shares its context.
+    listed: Option<Entity>,
     /// The context of the candidate that was asked for last: its start, the floor then, the answer.
     asked: Cell<(usize, usize, Context)>,
     /// What a parser refused is not tried again from its middle: hosts, colon-separated numbers, tokens.
@@ -71,7 +71,7 @@ impl<'t> Scan<'t> {
             anchors: &detector.anchors,
             hits,
             floor: 0,
-            last_context: Context::default(),
+            listed: None,
             asked: Cell::new((usize::MAX, 0, Context::default())),
             refused_until: 0,
         }
@@ -155,7 +155,7 @@ impl<'t> Scan<'t> {
     pub(super) fn context(&self, at: usize) -> Context {
         let gap = &self.bytes[self.floor.min(at)..at];
         if !self.hits.is_empty() && (gap.len() <= 8) && context::is_list_gap(gap) {
-            return self.last_context;
+            return self.listed.map_or(Context::default(), context::of_entity);
         }
         let (asked, floor, context) = self.asked.get();
         if asked == at && floor == self.floor {
@@ -168,10 +168,9 @@ impl<'t> Scan<'t> {
 
     pub(super) fn push(&mut self, found: Found) -> usize {
         if self.wants(found.entity) {
-            if self.floor > found.start || context::is_list_gap(&self.bytes[self.floor..found.start]) {
-                // The context stays that of the list.
-            } else {
-                self.last_context = context::of_entity(found.entity);
+            // The context of a list is that of its first value.
+            if self.floor <= found.start && !context::is_list_gap(&self.bytes[self.floor..found.start]) {
+                self.listed = Some(found.entity);
             }
             self.hits.push(Hit { entity: found.entity, start: found.start, end: found.end, score: found.score, verdict: found.verdict });
             self.floor = self.floor.max(found.end);
