@@ -225,10 +225,7 @@ impl Scrubber {
         if !maybe_output && self.allowed.is_empty() {
             return;
         }
-        hits.retain_mut(|hit| {
-            let Some(_) = self.rule(hit).filter(|_| !self.allowed.is_allowed(&text[hit.start..hit.end])) else { return false };
-            !maybe_output || self.leave_output(text, hit)
-        });
+        hits.retain_mut(|hit| !self.allowed.is_allowed(&text[hit.start..hit.end]) && (!maybe_output || self.leave_output(text, hit)));
     }
 
     fn enforced(&self, text: &str, of_model: &[Hit]) -> Vec<Hit> {

@@ -31,16 +31,13 @@ const KINDS: [u8; 256] = {
     while at < 256 {
         let b = at as u8;
         if b.is_ascii_alphanumeric() {
-            kinds[at] |= LOCAL_PART | HOST;
+            kinds[at] |= LOCAL_PART;
         }
         if matches!(b, b'.' | b'_' | b'%' | b'+' | b'\'' | b'-' | b'&' | b'#' | b'~' | b'!' | b'$' | b'*' | b'=' | b'/') {
             kinds[at] |= LOCAL_PART;
         }
         if matches!(b, b'=' | b'/' | b'\'' | b'*' | b'~' | b'#' | b'!' | b'$' | b'&') {
             kinds[at] |= SIGN;
-        }
-        if b == b'-' {
-            kinds[at] |= HOST;
         }
         if matches!(b, b'!' | b'#'..=b';' | b'=' | b'?'..=b'~') {
             kinds[at] |= URL;
@@ -50,10 +47,9 @@ const KINDS: [u8; 256] = {
     kinds
 };
 const LOCAL_PART: u8 = 1;
-const HOST: u8 = 2;
-const URL: u8 = 4;
+const URL: u8 = 2;
 /// Of a local part, but rarely meant.
-const SIGN: u8 = 8;
+const SIGN: u8 = 4;
 
 fn is(b: u8, kind: u8) -> bool {
     KINDS[usize::from(b)] & kind != 0
