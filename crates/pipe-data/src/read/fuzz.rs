@@ -1,7 +1,7 @@
 //! Whatever bytes a file has: no panic, no hang, and the same records whatever the chunks and blocks.
 //!
 //! Few cases each, so that they run with all other tests. For a night of it:
-//! `PROPTEST_CASES=1000000 cargo test --release -p pipe-data read::fuzz`, and `scrub::tests` for the detectors.
+//! `PROPTEST_CASES=1000000 cargo test --release -p pipe-data read::fuzz`; `scrub::fuzz` is that of the detectors.
 
 use pipe_core::config::{SourceConfig, SourceFormat};
 use proptest::collection::vec;

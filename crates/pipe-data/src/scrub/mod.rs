@@ -65,7 +65,9 @@ thread_local! {
 fn with_scratch<T>(find: impl FnOnce(&mut Scratch) -> T) -> T {
     let mut scratch = SCRATCH.take();
     let found = find(&mut scratch);
-    SCRATCH.set(scratch);
+    if scratch.is_kept() {
+        SCRATCH.set(scratch);
+    }
     found
 }
 
@@ -473,6 +475,8 @@ fn column_label(column: &str) -> String {
     if label.starts_with(|c: char| c.is_ascii_uppercase()) { label.to_owned() } else { "VALUE".to_owned() }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod operator_tests;
 #[cfg(test)]

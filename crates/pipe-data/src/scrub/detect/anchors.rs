@@ -7,7 +7,6 @@ use super::sets::PairSet;
 
 /// What a byte means to the pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Class {
     Plain,
     Digit,

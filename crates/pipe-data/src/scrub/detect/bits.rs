@@ -5,7 +5,7 @@
 //! sixty-four bytes. The idea is that of simdjson (Langdale and Lemire, "Parsing Gigabytes of JSON per Second", 2019).
 
 /// Bytes that a block stands for.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Bit `k` is about byte `k` of the block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,6 +76,11 @@ impl Bits {
         self.0.push(Block::default());
     }
 
+    /// How many bytes of a text its classes take the place of, or more.
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity() * BLOCK
+    }
+
     /// Block `at` between its neighbours.
     #[inline]
     pub(super) fn around(&self, at: usize) -> &[Block; 3] {
@@ -110,21 +115,36 @@ fn read(bytes: &[u8], out: &mut Vec<Block>, classify: impl Fn(&[u8; BLOCK]) -> B
     out.push(classify(&last));
 }
 
+/// The classes by what tells bytes apart: `range(first, span)` those from `first` to `span` above it, `is(b)` those that
+/// are `b`, `letter(b)` those that are the letter `b` in any case.
+#[inline(always)]
+fn block(high: u64, range: impl Fn(u8, u8) -> u64, is: impl Fn(u8) -> u64, letter: impl Fn(u8) -> u64) -> Block {
+    let upper = range(b'A', 25);
+    Block {
+        digit: range(b'0', 9),
+        upper,
+        alpha: upper | range(b'a', 25),
+        blank: is(b' '),
+        dot: is(b'.'),
+        dash: is(b'-'),
+        low: is(b'_'),
+        sign: is(b'@') | is(b':') | is(b'='),
+        tail: letter(b'd') | letter(b'e') | letter(b's'),
+        high,
+    }
+}
+
 /// On any processor: a byte after the other.
 fn classify(bytes: &[u8; BLOCK]) -> Block {
-    let bits = |is: fn(u8) -> bool| bytes.iter().enumerate().fold(0, |bits, (at, b)| bits | u64::from(is(*b)) << at);
-    Block {
-        digit: bits(|b| b.is_ascii_digit()),
-        upper: bits(|b| b.is_ascii_uppercase()),
-        alpha: bits(|b| b.is_ascii_alphabetic()),
-        blank: bits(|b| b == b' '),
-        dot: bits(|b| b == b'.'),
-        dash: bits(|b| b == b'-'),
-        low: bits(|b| b == b'_'),
-        sign: bits(|b| matches!(b, b'@' | b':' | b'=')),
-        tail: bits(|b| matches!(b | 0x20, b'd' | b'e' | b's')),
-        high: bits(|b| b >= 0x80),
+    fn bits(bytes: &[u8; BLOCK], is: impl Fn(u8) -> bool) -> u64 {
+        bytes.iter().enumerate().fold(0, |bits, (at, b)| bits | u64::from(is(*b)) << at)
     }
+    block(
+        bits(bytes, |b| b >= 0x80),
+        |first, span| bits(bytes, |b| b.wrapping_sub(first) <= span),
+        |one| bits(bytes, |b| b == one),
+        |letter| bits(bytes, |b| b | 0x20 == letter),
+    )
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -133,54 +153,34 @@ mod avx2 {
         __m256i, _mm256_add_epi8, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
     };
 
-    use super::{BLOCK, Block};
+    use super::{BLOCK, Block, block};
 
     /// [`super::read`] with [`super::classify`] for thirty-two bytes at once.
     #[target_feature(enable = "avx2")]
     pub(super) fn read(bytes: &[u8], out: &mut Vec<Block>) {
         super::read(bytes, out, |block| {
             // SAFETY: both halves are inside the block.
-            let halves = unsafe { (load(block, 0), load(block, BLOCK / 2)) };
-            classify(halves.0, halves.1)
+            let halves = unsafe { [_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(BLOCK / 2).cast())] };
+            classify(halves)
         });
     }
 
     #[target_feature(enable = "avx2")]
-    unsafe fn load(block: &[u8; BLOCK], at: usize) -> __m256i {
-        // SAFETY: the caller asks for a half of the block.
-        unsafe { _mm256_loadu_si256(block.as_ptr().add(at).cast()) }
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn classify(low: __m256i, high: __m256i) -> Block {
-        let mask = |low: __m256i, high: __m256i| u64::from(_mm256_movemask_epi8(low) as u32) | u64::from(_mm256_movemask_epi8(high) as u32) << 32;
-        if mask(low, high) == u64::MAX {
+    fn classify(halves: [__m256i; 2]) -> Block {
+        let mask = |[low, high]: [__m256i; 2]| u64::from(_mm256_movemask_epi8(low) as u32) | u64::from(_mm256_movemask_epi8(high) as u32) << 32;
+        let high = mask(halves);
+        if high == u64::MAX {
             return Block::NOT_ASCII;
         }
         let byte = |b: u8| _mm256_set1_epi8(b as i8);
-        // At most `span` above `first`: what is below it wraps around to more.
+        // What is below `first` wraps around to more than `span`.
         let within = |half: __m256i, first: u8, span: u8| {
             let above = _mm256_add_epi8(half, byte(first.wrapping_neg()));
             _mm256_cmpeq_epi8(_mm256_min_epu8(above, byte(span)), above)
         };
-        let range = |first: u8, span: u8| mask(within(low, first, span), within(high, first, span));
-        let equal = |half: __m256i, b: u8| _mm256_cmpeq_epi8(half, byte(b));
-        let is = |b: u8| mask(equal(low, b), equal(high, b));
-        let any = |half: __m256i, [a, b, c]: [u8; 3]| _mm256_or_si256(_mm256_or_si256(equal(half, a), equal(half, b)), equal(half, c));
-        let lower = |half: __m256i| _mm256_or_si256(half, byte(0x20));
-        let upper = range(b'A', 25);
-        Block {
-            digit: range(b'0', 9),
-            upper,
-            alpha: upper | range(b'a', 25),
-            blank: is(b' '),
-            dot: is(b'.'),
-            dash: is(b'-'),
-            low: is(b'_'),
-            sign: mask(any(low, [b'@', b':', b'=']), any(high, [b'@', b':', b'='])),
-            tail: mask(any(lower(low), [b'd', b'e', b's']), any(lower(high), [b'd', b'e', b's'])),
-            high: mask(low, high),
-        }
+        let lower = halves.map(|half| _mm256_or_si256(half, byte(0x20)));
+        let equal = |halves: [__m256i; 2], b: u8| mask(halves.map(|half| _mm256_cmpeq_epi8(half, byte(b))));
+        block(high, |first, span| mask(halves.map(|half| within(half, first, span))), |b| equal(halves, b), |b| equal(lower, b))
     }
 }
 
@@ -191,7 +191,7 @@ mod avx512 {
         _mm512_set1_epi8, _mm512_sub_epi8,
     };
 
-    use super::{BLOCK, Block};
+    use super::{BLOCK, Block, block};
 
     /// [`super::read`] with [`super::classify`] for sixty-four bytes at once.
     #[target_feature(enable = "avx512bw")]
@@ -206,30 +206,20 @@ mod avx512 {
     }
 
     #[target_feature(enable = "avx512bw")]
-    fn classify(block: __m512i) -> Block {
-        let high = _mm512_movepi8_mask(block);
+    fn classify(bytes: __m512i) -> Block {
+        let high = _mm512_movepi8_mask(bytes);
         if high == u64::MAX {
             return Block::NOT_ASCII;
         }
         let byte = |b: u8| _mm512_set1_epi8(b as i8);
-        // At most `span` above `first`: what is below it wraps around to more.
-        let range = |first: u8, span: u8| _mm512_cmple_epu8_mask(_mm512_sub_epi8(block, byte(first)), byte(span));
-        let is = |b: u8| _mm512_cmpeq_epi8_mask(block, byte(b));
-        let lower = _mm512_or_si512(block, byte(0x20));
-        let ended = |b: u8| _mm512_cmpeq_epi8_mask(lower, byte(b));
-        let upper = range(b'A', 25);
-        Block {
-            digit: range(b'0', 9),
-            upper,
-            alpha: upper | range(b'a', 25),
-            blank: is(b' '),
-            dot: is(b'.'),
-            dash: is(b'-'),
-            low: is(b'_'),
-            sign: is(b'@') | is(b':') | is(b'='),
-            tail: ended(b'd') | ended(b'e') | ended(b's'),
+        let lower = _mm512_or_si512(bytes, byte(0x20));
+        block(
             high,
-        }
+            // What is below `first` wraps around to more than `span`.
+            |first, span| _mm512_cmple_epu8_mask(_mm512_sub_epi8(bytes, byte(first)), byte(span)),
+            |b| _mm512_cmpeq_epi8_mask(bytes, byte(b)),
+            |b| _mm512_cmpeq_epi8_mask(lower, byte(b)),
+        )
     }
 }
 
@@ -237,23 +227,53 @@ mod avx512 {
 mod tests {
     use super::*;
 
+    /// A way to make blocks that this processor has.
+    type Read = fn(&[u8], &mut Vec<Block>);
+
+    fn ways() -> Vec<Read> {
+        let mut ways: Vec<Read> = vec![|bytes, out| read(bytes, out, classify)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has AVX2.
+                ways.push(|bytes, out| unsafe { avx2::read(bytes, out) });
+            }
+            if is_x86_feature_detected!("avx512bw") {
+                // SAFETY: the processor has AVX-512BW.
+                ways.push(|bytes, out| unsafe { avx512::read(bytes, out) });
+            }
+        }
+        ways
+    }
+
     #[test]
     fn every_byte_is_of_its_classes_at_every_place() {
         let bytes: Vec<u8> = (0..4 * 256u32).map(|at| (at * 167 + at / 256 * 13) as u8).collect();
-        for length in (0..200).chain([1024]) {
-            let bytes = &bytes[..length];
-            let mut plain = Vec::new();
-            read(bytes, &mut plain, classify);
-            let mut bits = Bits::default();
-            bits.read(bytes);
-            assert_eq!(bits.0, [&[Block::default()], plain.as_slice(), &[Block::default()]].concat(), "of {length} bytes");
-            // Whatever this processor would not choose, too.
-            #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") {
+        let texts =
+            (0..200).chain([1024]).map(|length| &bytes[..length]).chain(["今天天气不错，我们下午在会议室讨论了下个季度的产品规划，a".as_bytes()]);
+        for text in texts {
+            for (way, read) in ways().iter().enumerate() {
                 let mut blocks = Vec::new();
-                // SAFETY: the processor has AVX2.
-                unsafe { avx2::read(bytes, &mut blocks) };
-                assert_eq!(blocks, plain, "of {length} bytes with AVX2");
+                read(text, &mut blocks);
+                assert_eq!(blocks.len(), text.len() / BLOCK + 1);
+                for at in 0..blocks.len() * BLOCK {
+                    let (block, b) = (&blocks[at / BLOCK], text.get(at).copied().unwrap_or(0));
+                    let found =
+                        [block.digit, block.upper, block.alpha, block.blank, block.dot, block.dash, block.low, block.sign, block.tail, block.high];
+                    let expected = [
+                        b.is_ascii_digit(),
+                        b.is_ascii_uppercase(),
+                        b.is_ascii_alphabetic(),
+                        b == b' ',
+                        b == b'.',
+                        b == b'-',
+                        b == b'_',
+                        b"@:=".contains(&b),
+                        b"desDES".contains(&b),
+                        !b.is_ascii(),
+                    ];
+                    assert_eq!(found.map(|bits| bits >> (at % BLOCK) & 1 != 0), expected, "byte {b} at {at}, way {way}");
+                }
             }
         }
     }

@@ -229,8 +229,8 @@ fn words(bytes: &[u8], from: usize, until: usize, mut each: impl FnMut(u32, usiz
     }
 }
 
-/// In ASCII, and at most sixty-four bytes: a word after the other is looked up, which most are not in the lists. Several
-/// times as fast as the automaton.
+/// In ASCII, and at most sixty-four bytes: a word after the other is looked up, and most are told by their first letters to
+/// be in no list.
 fn ascii_words(scan: &Scan<'_>, from: usize, until: usize, mut each: impl FnMut(u32, usize)) {
     if from >= until {
         return;

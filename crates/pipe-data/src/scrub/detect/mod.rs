@@ -52,8 +52,16 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// What a long text needed is given back: a record may have megabytes.
+    const MOST: usize = 1 << 20;
+
     pub(super) const fn new() -> Scratch {
         Scratch { hits: Vec::new(), bits: Bits::new() }
+    }
+
+    /// Whether it is small enough to be kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.bits.capacity() <= Scratch::MOST
     }
 }
 

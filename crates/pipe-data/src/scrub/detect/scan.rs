@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::super::{Entity, Hit, Verdict};
 use super::anchors::{Anchors, Class};
-use super::bits::{Bits, Block};
+use super::bits::{BLOCK, Bits, Block};
 use super::context::{self, Context};
 use super::{Detector, chinese_address, chinese_name, date, fold, name, network, number, secret};
 
@@ -102,7 +102,7 @@ impl<'t> Scan<'t> {
         loop {
             let ones = self.bits.from(&class, at + length).trailing_ones() as usize;
             length += ones;
-            if ones < 64 || length >= most {
+            if ones < BLOCK || length >= most {
                 return length.min(most);
             }
         }
@@ -116,7 +116,7 @@ impl<'t> Scan<'t> {
         while length < most {
             let ones = self.bits.before(&class, at - length).leading_ones() as usize;
             length += ones;
-            if ones < 64 {
+            if ones < BLOCK {
                 break;
             }
         }
@@ -183,15 +183,15 @@ impl<'t> Scan<'t> {
         let (bytes, anchors) = (self.bytes, self.anchors);
         let (mut at, mut block, mut stops) = (0, usize::MAX, 0);
         while at < bytes.len() {
-            if at / 64 != block {
-                block = at / 64;
+            if at / BLOCK != block {
+                block = at / BLOCK;
                 stops = anchors.stops(self.bits, block);
             }
             // Behind a value, the pass may go on inside a run of digits.
             if !bytes[at].is_ascii_digit() {
-                match stops >> (at % 64) {
+                match stops >> (at % BLOCK) {
                     0 => {
-                        at = (block + 1) * 64;
+                        at = (block + 1) * BLOCK;
                         continue;
                     }
                     rest => at += rest.trailing_zeros() as usize,
