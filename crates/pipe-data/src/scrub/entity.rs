@@ -24,12 +24,20 @@ macro_rules! entities {
                 }
             }
 
-            /// One bit for each type that pipe knows itself, for sets of them.
-            pub(super) const fn bit(self) -> u32 {
+            /// That in [`Entity::ALL`]; of a custom one, the place behind the last.
+            pub(super) const fn position(self) -> u8 {
                 enum Position { $($variant),* }
                 match self {
-                    $(Entity::$variant => 1 << Position::$variant as u32,)*
+                    $(Entity::$variant => Position::$variant as u8,)*
+                    Entity::Custom(_) => Entity::ALL.len() as u8,
+                }
+            }
+
+            /// One bit for each type that pipe knows itself, for sets of them.
+            pub(super) const fn bit(self) -> u32 {
+                match self {
                     Entity::Custom(_) => 0,
+                    _ => 1 << self.position(),
                 }
             }
 
@@ -93,6 +101,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    pub(super) const ALL: [Verdict; 7] =
+        [Verdict::Valid, Verdict::ChecksumFailed, Verdict::Format, Verdict::Context, Verdict::Listed, Verdict::Pattern, Verdict::Model];
+
     /// As reports name it.
     pub fn name(self) -> &'static str {
         match self {

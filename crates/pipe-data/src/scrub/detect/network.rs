@@ -1,6 +1,6 @@
 //! Addresses of networks: e-mail, URLs and domains, handles, IP and hardware addresses.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use super::super::{Entity, Verdict};
 use super::bits::Block;
@@ -430,16 +430,17 @@ fn domain(scan: &mut Scan<'_>, at: usize) -> Option<Found> {
         return None;
     }
     let found = web(scan, start, start, end)?;
-    Some(Found { score: found.score - 0.15, ..found })
+    Some(found.less_sure(0.16))
 }
 
 /// Four octets; no version and no part of a longer dotted number.
 pub(super) fn ipv4(scan: &Scan<'_>, window: &Window) -> Option<Found> {
-    if !scan.wants(Entity::IpAddress) || !window.joined_by(scan.bytes, 4, b".") {
+    // No octet has a zero before its first digit (RFC 6943, 3.1.1).
+    let octet = |k: usize| window.size(k) <= 3 && window.value(k) <= 255 && (window.size(k) == 1 || window.digits(k + 1)[window.count(k)] != 0);
+    if !scan.wants(Entity::IpAddress) || !window.joined_by(scan.bytes, 4, b".") || !(0..4).all(octet) {
         return None;
     }
     let (start, end) = (window.start(), window.end(4));
-    scan.text[start..end].parse::<Ipv4Addr>().ok()?;
     let longer = scan.byte(end) == b'.' && scan.byte(end + 1).is_ascii_digit() || scan.before(start) == b'.';
     let before = scan.before(start);
     if longer || scan.byte(end).is_ascii_alphabetic() && scan.byte(end) != b'x' || matches!(before, b'v' | b'V') && start > scan.floor {

@@ -172,14 +172,14 @@ pub(super) fn at(scan: &mut Scan<'_>, at: usize) -> usize {
     if letters && let Some(found) = bank::iban(scan, at).or_else(|| identity::lettered(scan, at)) {
         best = Some(found.better(best));
     }
-    if best.is_none_or(|found| found.score < 0.8) && (window.count(window.len) >= 5 || letters) {
+    if best.is_none_or(|found| found.score() < 0.8) && (window.count(window.len) >= 5 || letters) {
         let context = scan.context(at);
         best = weak(scan, &window, context).map(|found| found.better(best)).or(best);
     }
     best = best.or_else(|| small(scan, &window));
     match best {
         Some(found) => {
-            if found.entity == Entity::Phone
+            if found.entity() == Entity::Phone
                 && let Some(name) = chinese_name::before_number(scan, found.start)
             {
                 scan.push(name);

@@ -1,6 +1,7 @@
 //! The pass: from anchor to anchor, and what was found on the way.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 
 use super::super::{Entity, Hit, Verdict};
 use super::anchors::{Anchors, Class};
@@ -18,24 +19,56 @@ pub(super) enum Stop {
 }
 
 /// What a parser found, with offsets into the text that it read.
+///
+/// Two numbers, also where it may be absent, so that what a parser says is returned in registers: of a larger struct, its
+/// discriminant is written and the whole read back at once, for which a processor waits.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
-    pub(super) entity: Entity,
     pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) score: f32,
-    pub(super) verdict: Verdict,
+    /// From the highest bits: the score in hundredths (8 bits), the length (32), the type (8), the verdict (8), 1.
+    rest: NonZeroU64,
 }
 
 impl Found {
+    /// `score`: up to 1, in hundredths.
+    #[inline(always)]
     pub(super) fn new(entity: Entity, start: usize, end: usize, score: f32, verdict: Verdict) -> Found {
-        Found { entity, start, end, score, verdict }
+        // Parsers read a bounded number of bytes.
+        debug_assert!(start < end && u32::try_from(end - start).is_ok() && (0.0..=1.0).contains(&score));
+        let (hundredths, length) = ((score * 100.0 + 0.5) as u8, (end - start) as u32);
+        let rest = u64::from(hundredths) << 56 | u64::from(length) << 24 | u64::from(entity.position()) << 16 | (verdict as u64) << 8 | 1;
+        Found { start, rest: NonZeroU64::new(rest).expect("its lowest bit is set") }
+    }
+
+    pub(super) fn end(self) -> usize {
+        self.start + (self.rest.get() >> 24) as u32 as usize
+    }
+
+    fn hundredths(self) -> u8 {
+        (self.rest.get() >> 56) as u8
+    }
+
+    pub(super) fn score(self) -> f32 {
+        f32::from(self.hundredths()) / 100.0
+    }
+
+    pub(super) fn entity(self) -> Entity {
+        Entity::ALL[usize::from((self.rest.get() >> 16) as u8)]
+    }
+
+    fn verdict(self) -> Verdict {
+        Verdict::ALL[usize::from((self.rest.get() >> 8) as u8)]
+    }
+
+    /// The same, less sure by so much.
+    pub(super) fn less_sure(self, by: f32) -> Found {
+        Found::new(self.entity(), self.start, self.end(), self.score() - by, self.verdict())
     }
 
     /// The surer of both, then the longer.
     pub(super) fn better(self, other: Option<Found>) -> Found {
         match other {
-            Some(other) if (other.score, other.end - other.start) > (self.score, self.end - self.start) => other,
+            Some(other) if other.rest.get() >> 24 > self.rest.get() >> 24 => other,
             _ => self,
         }
     }
@@ -167,15 +200,16 @@ impl<'t> Scan<'t> {
     }
 
     pub(super) fn push(&mut self, found: Found) -> usize {
-        if self.wants(found.entity) {
+        let (entity, start, end) = (found.entity(), found.start, found.end());
+        if self.wants(entity) {
             // The context of a list is that of its first value.
-            if self.floor <= found.start && !context::is_list_gap(&self.bytes[self.floor..found.start]) {
-                self.listed = Some(found.entity);
+            if self.floor <= start && !context::is_list_gap(&self.bytes[self.floor..start]) {
+                self.listed = Some(entity);
             }
-            self.hits.push(Hit { entity: found.entity, start: found.start, end: found.end, score: found.score, verdict: found.verdict });
-            self.floor = self.floor.max(found.end);
+            self.hits.push(Hit { entity, start, end, score: found.score(), verdict: found.verdict() });
+            self.floor = self.floor.max(end);
         }
-        found.end
+        end
     }
 
     /// One pass. `folds`: stop at the first character that asks for folding.
@@ -282,5 +316,38 @@ impl<'t> Scan<'t> {
         {
             self.push(found);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_told_as_it_was_given() {
+        for entity in Entity::ALL {
+            for verdict in Verdict::ALL {
+                for hundredths in 0..=100 {
+                    let score = format!("{}.{:02}", hundredths / 100, hundredths % 100).parse().unwrap();
+                    let found = Found::new(*entity, 70, 70 + (1 << 24), score, verdict);
+                    let told = (found.entity(), found.start, found.end(), found.score(), found.verdict());
+                    assert_eq!(told, (*entity, 70, 70 + (1 << 24), score, verdict));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_surer_is_better_then_the_longer() {
+        let found = |score: f32, length: usize| Found::new(Entity::Phone, 5, 5 + length, score, Verdict::Format);
+        let better = |one: Found, other: Found| {
+            let better = one.better(Some(other));
+            (better.score(), better.end() - better.start)
+        };
+        assert_eq!(better(found(0.8, 300), found(0.85, 3)), (0.85, 3));
+        assert_eq!(better(found(0.85, 3), found(0.8, 300)), (0.85, 3));
+        assert_eq!(better(found(0.8, 255), found(0.8, 256)), (0.8, 256));
+        assert_eq!(better(found(0.8, 256), found(0.8, 255)), (0.8, 256));
+        assert_eq!(found(1.0, 1).less_sure(0.16).score(), 0.84);
     }
 }
