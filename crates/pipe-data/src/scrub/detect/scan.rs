@@ -33,8 +33,8 @@ impl Found {
     /// `score`: up to 1, in hundredths.
     #[inline(always)]
     pub(super) fn new(entity: Entity, start: usize, end: usize, score: f32, verdict: Verdict) -> Found {
-        // Parsers read a bounded number of bytes.
-        debug_assert!(start < end && u32::try_from(end - start).is_ok() && (0.0..=1.0).contains(&score));
+        // Parsers read a bounded number of bytes; an empty one is of a parser that is about to refuse it.
+        debug_assert!(start <= end && u32::try_from(end - start).is_ok() && (0.0..=1.0).contains(&score));
         let (hundredths, length) = ((score * 100.0 + 0.5) as u8, (end - start) as u32);
         let rest = u64::from(hundredths) << 56 | u64::from(length) << 24 | u64::from(entity.position()) << 16 | (verdict as u64) << 8 | 1;
         Found { start, rest: NonZeroU64::new(rest).expect("its lowest bit is set") }
@@ -201,6 +201,7 @@ impl<'t> Scan<'t> {
 
     pub(super) fn push(&mut self, found: Found) -> usize {
         let (entity, start, end) = (found.entity(), found.start, found.end());
+        debug_assert!(start < end);
         if self.wants(entity) {
             // The context of a list is that of its first value.
             if self.floor <= start && !context::is_list_gap(&self.bytes[self.floor..start]) {
