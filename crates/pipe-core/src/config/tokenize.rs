@@ -56,9 +56,6 @@ pub struct TrainTokenizerConfig {
     pub strip_accents: Option<bool>,
     /// Each Chinese character is a word.
     pub tokenize_chinese_chars: bool,
-    /// What marks a piece that does not begin a word; `##` if absent. Empty: a piece is the same wherever it stands, which suits
-    /// Chinese whose characters are no words, but blanks do not come back from tokens. For `wordpiece` alone.
-    pub continuing_subword_prefix: Option<String>,
 }
 
 /// Kinds of tokenizer that can be trained.
@@ -84,7 +81,6 @@ impl Default for TrainTokenizerConfig {
             lowercase: true,
             strip_accents: None,
             tokenize_chinese_chars: true,
-            continuing_subword_prefix: None,
         }
     }
 }
@@ -205,15 +201,6 @@ impl TrainTokenizerConfig {
             return Err(Complaint::new(format!("{place}.min_frequency"), "a unigram tokenizer joins no pieces, so it has no `min_frequency`")
                 .hint("remove it"));
         }
-        if self.kind != TokenizerKind::Wordpiece && self.continuing_subword_prefix.is_some() {
-            return Err(Complaint::new(format!("{place}.continuing_subword_prefix"), "only pieces of a `wordpiece` tokenizer have a prefix")
-                .hint("remove it, or write `kind: wordpiece`"));
-        }
         Ok(())
-    }
-
-    /// What marks a piece of a `wordpiece` tokenizer that does not begin a word.
-    pub fn prefix(&self) -> &str {
-        self.continuing_subword_prefix.as_deref().unwrap_or("##")
     }
 }

@@ -105,7 +105,6 @@ const TOKENIZE: &[Setting] = &[
     keyed("tokenizer.train_tokenizer.lowercase", &["true", "false"]),
     keyed("tokenizer.train_tokenizer.strip_accents", &["null", "false"]),
     keyed("tokenizer.train_tokenizer.tokenize_chinese_chars", &["true", "false"]),
-    keyed("tokenizer.train_tokenizer.continuing_subword_prefix", &["null", r#""""#]),
     left_out("tokenizer.config", &["null", r#"{"hidden_size": 96}"#, r#""a/config.json""#]),
     keyed("train_tokenizer", &["null"]),
     keyed("max_length", &["null", "64", "128"]),

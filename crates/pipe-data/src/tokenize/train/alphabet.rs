@@ -7,6 +7,8 @@ use pipe_core::config::{TokenizerKind, TrainTokenizerConfig};
 
 use super::SPECIAL;
 
+/// What BERT puts before a piece that does not begin a word.
+pub(super) const INSIDE: &str = "##";
 /// What byte-pair encoding puts after a piece that ends a word (Sennrich et al. 2016).
 pub(super) const END: &str = "</w>";
 
@@ -20,7 +22,7 @@ impl Alphabet {
     pub(super) fn of(words: &[(String, u64)], config: &TrainTokenizerConfig) -> Alphabet {
         let mut met: BTreeMap<char, (u64, BTreeSet<String>)> = BTreeMap::new();
         for (word, count) in words {
-            for (character, form) in spell(word, config) {
+            for (character, form) in spell(word, config.kind) {
                 let entry = met.entry(character).or_default();
                 entry.0 += count;
                 // WordPiece needs each to begin a word too: one that no word of the rows begins with may begin another.
@@ -70,12 +72,12 @@ impl Alphabet {
 }
 
 /// The characters of a word, each with the piece that stands for it there.
-pub(super) fn spell(word: &str, config: &TrainTokenizerConfig) -> impl Iterator<Item = (char, String)> {
+pub(super) fn spell(word: &str, kind: TokenizerKind) -> impl Iterator<Item = (char, String)> {
     let mut characters = word.chars().enumerate().peekable();
     std::iter::from_fn(move || {
         let (at, character) = characters.next()?;
-        let form = match config.kind {
-            TokenizerKind::Wordpiece if at > 0 => format!("{}{character}", config.prefix()),
+        let form = match kind {
+            TokenizerKind::Wordpiece if at > 0 => format!("{INSIDE}{character}"),
             TokenizerKind::Bpe if characters.peek().is_none() => format!("{character}{END}"),
             _ => character.to_string(),
         };

@@ -7,18 +7,18 @@ use pipe_core::{Error, IoContext, Result};
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-use super::alphabet::END;
+use super::alphabet::{END, INSIDE};
 use super::words::LONGEST_WORD;
 use super::{Pieces, SPECIAL};
 
 /// A tokenizer that normalises and splits, and knows no piece.
 pub(super) fn skeleton(config: &TrainTokenizerConfig) -> Result<Tokenizer> {
-    tokenizer(config, model(config, &Pieces::Wordpiece(SPECIAL.iter().map(|token| (*token).to_owned()).collect())))
+    tokenizer(config, model(&Pieces::Wordpiece(SPECIAL.iter().map(|token| (*token).to_owned()).collect())))
 }
 
 /// Writes `tokenizer.json` and the files that stand beside it.
 pub(super) fn write(config: &TrainTokenizerConfig, pieces: &Pieces, max_length: usize, folder: &Path) -> Result<()> {
-    let tokenizer = tokenizer(config, model(config, pieces))?;
+    let tokenizer = tokenizer(config, model(pieces))?;
     std::fs::create_dir_all(folder).doing("make the folder", folder)?;
     let put = |name: &str, content: &[u8]| std::fs::write(folder.join(name), content).doing("write", &folder.join(name));
     // By the library, which writes a vocabulary in the order of its ids.
@@ -31,10 +31,7 @@ pub(super) fn write(config: &TrainTokenizerConfig, pieces: &Pieces, max_length: 
     let mut settings = names.clone();
     settings.insert("model_max_length".into(), json!(max_length));
     settings.insert("clean_up_tokenization_spaces".into(), json!(false));
-    // `BertTokenizer` makes its pieces from `vocab.txt`, with BERT's prefix.
-    if let Pieces::Wordpiece(vocabulary) = pieces
-        && config.prefix() == TrainTokenizerConfig::default().prefix()
-    {
+    if let Pieces::Wordpiece(vocabulary) = pieces {
         settings.insert("tokenizer_class".into(), json!("BertTokenizer"));
         settings.insert("do_lower_case".into(), json!(config.lowercase));
         settings.insert("strip_accents".into(), json!(config.strip_accents));
@@ -52,7 +49,7 @@ fn tokenizer(config: &TrainTokenizerConfig, model: Value) -> Result<Tokenizer> {
     let bert = json!({"type": "BertPreTokenizer"});
     let space = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
     let (pre_tokenizer, decoder) = match config.kind {
-        TokenizerKind::Wordpiece => (bert, json!({"type": "WordPiece", "prefix": config.prefix(), "cleanup": true})),
+        TokenizerKind::Wordpiece => (bert, json!({"type": "WordPiece", "prefix": INSIDE, "cleanup": true})),
         TokenizerKind::Bpe => (bert, json!({"type": "BPEDecoder", "suffix": END})),
         TokenizerKind::Unigram => (json!({"type": "Sequence", "pretokenizers": [bert, space]}), space),
     };
@@ -89,14 +86,14 @@ fn tokenizer(config: &TrainTokenizerConfig, model: Value) -> Result<Tokenizer> {
     Tokenizer::from_bytes(bytes).map_err(|_| Error::internal("a trained tokenizer cannot be read back"))
 }
 
-fn model(config: &TrainTokenizerConfig, pieces: &Pieces) -> Value {
+fn model(pieces: &Pieces) -> Value {
     let ids = |names: &[String]| names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect::<Map<String, Value>>();
     let unknown = SPECIAL[1];
     match pieces {
         Pieces::Wordpiece(names) => json!({
             "type": "WordPiece",
             "unk_token": unknown,
-            "continuing_subword_prefix": config.prefix(),
+            "continuing_subword_prefix": INSIDE,
             "max_input_chars_per_word": LONGEST_WORD,
             "vocab": ids(names),
         }),

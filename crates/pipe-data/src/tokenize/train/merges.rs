@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use pipe_core::config::{TokenizerKind, TrainTokenizerConfig};
 use pipe_core::{Error, Progress, Result};
 
-use super::alphabet::spell;
+use super::alphabet::{INSIDE, spell};
 
 type Pair = (u32, u32);
 
@@ -113,7 +113,7 @@ pub(super) fn merge(
     let mut words: Vec<Word> = words
         .iter()
         .map(|(word, count)| {
-            let pieces = spell(word, config).map(|(_, form)| vocabulary.ids.get(&form).copied());
+            let pieces = spell(word, config.kind).map(|(_, form)| vocabulary.ids.get(&form).copied());
             let pieces = pieces.collect::<Option<Vec<u32>>>().ok_or_else(|| Error::internal("a word with a character that is no piece"))?;
             Ok(Word { pieces, count: *count })
         })
@@ -130,7 +130,7 @@ pub(super) fn merge(
         let Some(pair) = pairs.most_frequent(config.min_frequency.max(1)) else { break };
         progress.check()?;
         let (left, right) = (vocabulary.names[pair.0 as usize].clone(), vocabulary.names[pair.1 as usize].clone());
-        let tail = if config.kind == TokenizerKind::Wordpiece { right.strip_prefix(config.prefix()).unwrap_or(&right) } else { &right };
+        let tail = if config.kind == TokenizerKind::Wordpiece { right.strip_prefix(INSIDE).unwrap_or(&right) } else { &right };
         let joined = vocabulary.id(format!("{left}{tail}"));
         let mut grown = HashSet::new();
         for at in pairs.places.remove(&pair).unwrap_or_default() {
