@@ -161,7 +161,9 @@ impl Project {
 
     /// Names of all committed keys.
     pub(crate) fn keys(&self) -> BTreeSet<PathBuf> {
-        files_below(&self.cache().join("keys")).into_iter().collect()
+        // Without what a run was killed in the middle of writing.
+        let is_whole = |path: &PathBuf| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.'));
+        files_below(&self.cache().join("keys")).into_iter().filter(is_whole).collect()
     }
 
     /// `run.json` of the newest run.
