@@ -24,7 +24,7 @@ fn main() -> Result<(), pipe_core::Error> {
         ("Chinese, five values a row", chinese_dense),
     ];
     let only = std::env::args().nth(1);
-    let count = std::env::args().nth(2).and_then(|count| count.parse().ok()).unwrap_or(ROWS);
+    let count = std::env::args().nth(2).map_or(ROWS, |count| count.parse().expect("the second argument is a number of rows"));
     for (name, text) in kinds.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
         let rows: Vec<String> = (0..count).map(text).collect();
         let bytes: usize = rows.iter().map(String::len).sum();

@@ -81,7 +81,7 @@ fn compare(name: &str, model: &Model, reference: &BTreeMap<String, Tensor>) {
 
 /// `tests/parity/make_real.py` has the commands.
 #[test]
-#[ignore = "needs real models and what transformers computes with them"]
+#[ignore = "needs real models and what transformers computes with them; its doc comment says which script has the commands"]
 fn real_models_have_the_gradients_of_transformers() {
     let _alone = alone();
     let folder = PathBuf::from(std::env::var_os("PIPE_REAL").expect("PIPE_REAL names what make_real.py wrote"));

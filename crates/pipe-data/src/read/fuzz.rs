@@ -1,8 +1,8 @@
 //! Whatever bytes a file has: no panic, no hang, and the same records whatever the chunks and blocks.
 //!
 //! Few cases each, so that they run with all other tests. For a night of it:
-//! `TMPDIR=/dev/shm PROPTEST_CASES=1000000 cargo test --release -p pipe-data read::fuzz` (files in memory: on a disk, a case
-//! takes three times as long); `scrub::fuzz` is that of the detectors.
+//! `TMPDIR=/dev/shm PROPTEST_CASES=1000000 cargo test --release -p pipe-data read::fuzz` (files in memory: a disk takes
+//! most of the time of a case); `scrub::fuzz` is that of the detectors.
 
 use pipe_core::config::{SourceConfig, SourceFormat};
 use proptest::collection::vec;

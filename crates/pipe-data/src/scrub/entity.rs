@@ -101,6 +101,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// In the order of their numbers.
     pub(super) const ALL: [Verdict; 7] =
         [Verdict::Valid, Verdict::ChecksumFailed, Verdict::Format, Verdict::Context, Verdict::Listed, Verdict::Pattern, Verdict::Model];
 
